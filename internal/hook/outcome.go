@@ -1,0 +1,74 @@
+package hook
+
+import "time"
+
+// Verdict says what an attempt's end means for its delivery.
+type Verdict int
+
+const (
+	// Retryable: it failed, and a later attempt may succeed.
+	Retryable Verdict = iota
+	// Success: the delivery is done.
+	Success
+	// Final: it failed, and no later attempt would cure it.
+	Final
+)
+
+// Outcome is how one attempt ended.
+type Outcome struct {
+	Verdict Verdict
+	Reason  string // of a Final: one of the Reason constants
+	// Error says what was wrong, for a person; "" for a success. Never a URL,
+	// a header or a body.
+	Error string
+
+	Code       int           // HTTP status; 0 when there was no answer
+	IP         string        // address that was dialled; "" when none was
+	Took       time.Duration // of the whole attempt
+	RetryAfter time.Duration // the receiver asks not to be called sooner; 0 when it does not
+	// Response is the receiver's answer, bounded; nil when there was none, or
+	// when the target was blocked.
+	Response *Response
+}
+
+// Request is a hook's HTTP request, exactly as it is sent.
+type Request struct {
+	Method  string
+	URL     string
+	Headers map[string][]string // canonical names
+	Body    []byte
+}
+
+// Probe is one check of a target address, ready to run.
+type Probe struct {
+	Type      string // http, https, tcp
+	IP        string // the address to dial
+	Port      int
+	Host      string // Host header, and SNI unless SNI is set
+	SNI       string
+	Path      string
+	Headers   map[string][]string
+	VerifyTLS bool
+	Timeout   time.Duration
+}
+
+// ProbeFault is the kind of a failed probe: what the state machine counts.
+type ProbeFault string
+
+const (
+	FaultNone    ProbeFault = ""        // connected, and answered if an answer was asked for
+	FaultTCP     ProbeFault = "tcp"     // refused, reset, TLS failed
+	FaultTimeout ProbeFault = "timeout" // nothing in time
+	FaultHTTP    ProbeFault = "http"    // the answer was not HTTP
+	FaultBlocked ProbeFault = "blocked" // the egress rules refuse the address: no verdict
+)
+
+// ProbeResult is what a probe saw.
+type ProbeResult struct {
+	Fault  ProbeFault
+	Code   int    // HTTP status; 0 when none was read
+	Reason string // for a person: "connection refused", "no answer within 1 s"
+
+	Connect, TLS, FirstByte time.Duration // 0 for a phase that was not reached
+	Took                    time.Duration
+}

@@ -1,0 +1,88 @@
+package hook
+
+// Upstream is a set of targets that healthprobe watches: Kong's entity, of
+// which everything that only balances traffic is kept as it was sent.
+type Upstream struct {
+	ID         string
+	CreatedAt  int64 // Unix seconds
+	UpdatedAt  int64 // Unix seconds
+	Name       string
+	HostHeader string // "" is null
+	Tags       []string
+	Active     ActiveCheck
+
+	Changed int64 // as Hook.Changed
+}
+
+// ActiveCheck is Kong's healthchecks.active, with the defaults of design
+// section 6: Kong's zeros would switch everything off.
+type ActiveCheck struct {
+	Type              string // http, https, tcp, grpc
+	Timeout           float64
+	Concurrency       int64
+	HTTPPath          string
+	HTTPSVerify       bool
+	HTTPSSNI          string // "" is null
+	Headers           map[string][]string
+	HealthyInterval   float64 // seconds; 0 means healthy targets are not probed
+	HealthyStatuses   []int64
+	Successes         int64   // 0 means a success changes nothing
+	UnhealthyInterval float64 // seconds; 0 means unhealthy targets are not probed
+	UnhealthyStatuses []int64
+	TCPFailures       int64 // 0 means this kind of failure changes nothing
+	Timeouts          int64
+	HTTPFailures      int64
+}
+
+// Target is one host and port of an upstream.
+type Target struct {
+	ID         string
+	UpstreamID string
+	CreatedAt  float64 // Unix seconds with milliseconds, as Kong
+	UpdatedAt  float64
+	Target     string // host:port, as Kong completes it (port 8000 when none was named)
+	Weight     int64  // 0: not probed
+	Tags       []string
+
+	Changed int64 // as Hook.Changed
+}
+
+// Key returns the key under which a target is stored, so that the targets of
+// one upstream are neighbours.
+func (t Target) Key() string { return t.UpstreamID + "/" + t.ID }
+
+// Health is the state of a target: the four states of lua-resty-healthcheck.
+type Health string
+
+// Only Healthy and MostlyHealthy count as up.
+const (
+	Healthy         Health = "healthy"
+	MostlyHealthy   Health = "mostly_healthy"
+	MostlyUnhealthy Health = "mostly_unhealthy"
+	Unhealthy       Health = "unhealthy"
+)
+
+// ProbeState is what healthprobe remembers of one target address between
+// runs.
+type ProbeState struct {
+	Address string // target id + "/" + the address that was dialled
+	Health  Health // "" before the first verdict
+	SinceMS int64  // when Health was last entered
+	Success int64  // the four counters of the state machine
+	HTTP    int64
+	TCP     int64
+	Timeout int64
+	// Outbox is an event raised by the last change and not yet known to be
+	// sent; nil when there is none. It is written with the state that raised
+	// it and cleared once sent.
+	Outbox *Event
+}
+
+// ProbeLease is one run's right to probe an upstream.
+type ProbeLease struct {
+	UpstreamID string
+	Gen        int64 // raised by every acquisition; a write under an older one fails
+	UntilMS    int64
+	// Summary is what the last run left: package record gives it meaning.
+	Summary []byte
+}

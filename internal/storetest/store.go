@@ -1,0 +1,154 @@
+// Package storetest is the promise of every store, as a test suite: dynamostore
+// (DynamoDB) and boltstore (embedded) both pass it.
+//
+// Test support: imported by _test.go files only.
+package storetest
+
+import (
+	"context"
+
+	"eventhooks/internal/hook"
+)
+
+// Store is everything that the services together ask of a store. Each service
+// declares the few methods it needs beside the code that calls them; this is
+// their sum, and the comments here are the promise.
+//
+// Every method may be called concurrently, by any number of processes on the
+// same tables. A read is consistent unless its comment says that it only
+// suggests. now is Unix milliseconds, passed in so that time is the caller's:
+// what has expired at now is not there, whatever the table still holds.
+type Store interface {
+	ConfigStore
+	DeliveryStore
+	SuppressionStore
+	ProbeStore
+	IngestStore
+}
+
+// ConfigStore holds hooks, sources, upstreams, targets and tokens.
+type ConfigStore interface {
+	// Epoch returns the feed's epoch, 0 before the first write. One read.
+	Epoch(ctx context.Context, feed hook.Feed) (int64, error)
+	// Get returns a record, or hook.ErrNotFound (also for a tombstone and for
+	// an expired one).
+	Get(ctx context.Context, kind, id string, now int64) (hook.Record, error)
+	// List returns up to limit live records of a kind whose ids begin with
+	// prefix and come after `after`, in the order of their ids, and whether
+	// there may be more (then `after` is the id of the last one returned; a
+	// page may be short, even empty of live records only when more is false).
+	List(ctx context.Context, kind, prefix, after string, limit int, now int64) (page []hook.Record, more bool, err error)
+	// Changes returns all records of a kind with Changed > since, tombstones
+	// included, in the order of Changed. A write that is in flight may show in
+	// one kind before the other, and after the epoch.
+	Changes(ctx context.Context, kind string, since int64) ([]hook.Record, error)
+	// Write stores all changes and all rows, or nothing, raises the feed's
+	// epoch by one and returns it; the records' Changed is the new epoch. With
+	// hook.FeedNone there is no epoch, 0 is returned, and Changed is 0.
+	// hook.ErrStale when an Expect > 0 does not hold, hook.ErrExists when an
+	// ExpectAbsent does not hold or a row exists; both are *Conflict errors
+	// found with errors.As that say which change it was. hook.ErrBusy when
+	// other writers kept getting in between. At most 90 changes and rows.
+	//
+	// A row in rows whose Gen is 0 belongs to the hook of this same write and
+	// gets the new epoch as its Gen.
+	Write(ctx context.Context, feed hook.Feed, changes []hook.Change, rows []hook.Delivery, now int64) (epoch int64, err error)
+}
+
+// DeliveryStore holds delivery rows: docs/delivery-protocol.md, whose names
+// W1 to W6 are given.
+type DeliveryStore interface {
+	// CreateDelivery (W1) stores the first row of a delivery; false if one is
+	// there that has not expired: then nothing is written.
+	CreateDelivery(ctx context.Context, d hook.Delivery, now int64) (created bool, err error)
+	// Delivery returns a row, or hook.ErrNotFound.
+	Delivery(ctx context.Context, key hook.DeliveryKey, now int64) (hook.Delivery, error)
+	// Deliveries returns those of the rows that exist, in any order.
+	Deliveries(ctx context.Context, keys []hook.DeliveryKey, now int64) ([]hook.Delivery, error)
+	// ClaimDelivery (W2) takes a pending row whose Seq is w.Seq for an attempt:
+	// Seq+1, Tries+1, LeaseMS and WakeMS = lease. It returns the row as it is
+	// then. hook.ErrStale when the row is not there, not pending, or at
+	// another Seq.
+	ClaimDelivery(ctx context.Context, w hook.Wake, lease, now int64) (hook.Delivery, error)
+	// UpdateDelivery (W3) replaces a pending row whose Seq is d.Seq by d with
+	// Seq+1: after a failed attempt, a park, or an end other than delivered.
+	// It returns the new Seq. hook.ErrStale when the row is no longer so.
+	UpdateDelivery(ctx context.Context, d hook.Delivery, now int64) (seq int64, err error)
+	// RecordDelivered (W4) stores a row with status delivered, if there is
+	// none, or one of the same Run that is not delivered yet. false when
+	// something else is there: then nothing is written.
+	RecordDelivered(ctx context.Context, d hook.Delivery, now int64) (recorded bool, err error)
+	// RedeliverDelivery (W5) replaces a row of any status whose Seq is d.Seq by d
+	// with Seq+1. hook.ErrStale when the row is no longer so.
+	RedeliverDelivery(ctx context.Context, d hook.Delivery, now int64) (seq int64, err error)
+	// NudgeDelivery (W6) moves a pending row's WakeMS from o.WakeMS to later
+	// and raises Nudges; Seq stays. false when the row is not so any more.
+	NudgeDelivery(ctx context.Context, o hook.Overdue, later int64) (nudged bool, err error)
+	// OverdueDeliveries returns up to limit pending rows of a wake shard whose WakeMS
+	// has come, earliest first. It only suggests: what it says may be old.
+	OverdueDeliveries(ctx context.Context, shard int, now int64, limit int) ([]hook.Overdue, error)
+	// ListDeliveries returns up to limit of a hook's rows, newest event first,
+	// whose event ids come before `before` ("" begins with the newest), and
+	// whether there may be more. status "" means all. It only suggests. A page
+	// may be short while more is true.
+	ListDeliveries(ctx context.Context, hookID string, status hook.Status, before string, limit int, now int64) (page []hook.Delivery, more bool, err error)
+}
+
+// SuppressionStore holds what on_change and snooze remember.
+type SuppressionStore interface {
+	// Slots returns those of the slots that exist, by key.
+	Slots(ctx context.Context, hookID string, keys []string, now int64) (map[string]hook.Slot, error)
+	// Snoozes returns those of the windows that exist, by key; a window that
+	// has passed may be among them: the caller compares UntilMS.
+	Snoozes(ctx context.Context, hookID string, keys []string, now int64) (map[string]hook.Snooze, error)
+	// Admit (W7) stores slot, windows and rows, or nothing. hook.ErrExists
+	// when one of the rows exists already (the delivery was admitted before),
+	// as a *Conflict that says which row; hook.ErrStale when the slot is not as
+	// read or a window is open: judge again; hook.ErrBusy when others kept
+	// getting in between. At most 99 rows and windows together.
+	Admit(ctx context.Context, a hook.Admission) error
+	// SeeSlot raises a slot's Seen to eventID on condition that its Sig is sig
+	// and its Seen is less; false, and nothing written, otherwise.
+	SeeSlot(ctx context.Context, hookID, key, sig, eventID string, now int64) (seen bool, err error)
+	// AddSuppressed adds n to a window's count and notes the last event and
+	// the reason, on condition that the window still ends at untilMS; false,
+	// and nothing written, otherwise.
+	AddSuppressed(ctx context.Context, hookID, key string, untilMS, n int64, lastEvent, reason string) (added bool, err error)
+	// GiveBack (W9) undoes what the admission of d remembered, each only while
+	// d's event is the one that opened it: the slot forgets its Sig (Seen
+	// stays), the window ends. Doing it twice is harmless.
+	GiveBack(ctx context.Context, d hook.Delivery) error
+}
+
+// ProbeStore holds what healthprobe remembers.
+type ProbeStore interface {
+	// AcquireProbe takes an upstream's lease until untilMS, if none is held
+	// at now, and returns it with its new Gen and the last Summary. false when
+	// another run holds it.
+	AcquireProbe(ctx context.Context, upstreamID string, now, untilMS int64) (hook.ProbeLease, bool, error)
+	// ReleaseProbe stores the lease's Summary and ends it, if its Gen is still
+	// the current one; hook.ErrStale otherwise.
+	ReleaseProbe(ctx context.Context, l hook.ProbeLease, now int64) error
+	// ProbeStates returns all states of an upstream's targets.
+	ProbeStates(ctx context.Context, upstreamID string, now int64) ([]hook.ProbeState, error)
+	// PutProbeState stores a target's state, if the lease's Gen is still the
+	// current one; hook.ErrStale otherwise.
+	PutProbeState(ctx context.Context, l hook.ProbeLease, s hook.ProbeState, now int64) error
+	// DeleteProbeState forgets a target's state under the same condition.
+	DeleteProbeState(ctx context.Context, l hook.ProbeLease, address string, now int64) error
+	// ProbeSummary returns what the last run of an upstream left, nil if none.
+	ProbeSummary(ctx context.Context, upstreamID string, now int64) ([]byte, error)
+	// ProbedUpstreams returns the ids of the upstreams that have states,
+	// however old, so that what an upstream left behind when it was removed
+	// can still be sent.
+	ProbedUpstreams(ctx context.Context, now int64) ([]string, error)
+}
+
+// IngestStore makes retried posts idempotent.
+type IngestStore interface {
+	// ClaimIngest stores the claim if there is none under its token and key,
+	// and returns what is there then: the given claim or the earlier one.
+	ClaimIngest(ctx context.Context, c hook.IngestClaim, now int64) (hook.IngestClaim, error)
+	// FinishIngest notes that the claim's events are in the queue.
+	FinishIngest(ctx context.Context, c hook.IngestClaim) error
+}
