@@ -29,7 +29,7 @@ type SlotWrite struct {
 // SnoozeClaim opens a window on condition that none is open.
 type SnoozeClaim struct {
 	Key    string
-	Snooze Snooze // UntilMS, By; Suppressed 0
+	Snooze Snooze // what to store: Suppressed counts the batch that opened it
 	// ExpiresAt is when the table may forget it, Unix seconds.
 	ExpiresAt int64
 }

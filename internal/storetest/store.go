@@ -17,7 +17,14 @@ import (
 // Every method may be called concurrently, by any number of processes on the
 // same tables. A read is consistent unless its comment says that it only
 // suggests. now is Unix milliseconds, passed in so that time is the caller's:
-// what has expired at now is not there, whatever the table still holds.
+// what has expired at now is not there, whatever the table still holds: neither
+// for reads nor for conditions. An expiry in seconds has come at now when it is
+// at most now/1000.
+//
+// An item over 400 KB is an error that wraps none of the hook errors, and
+// nothing is written. Two changes of one record, or two rows of one delivery,
+// in one call are an error too. Texts read back as they were written, provided
+// they are UTF-8; bytes read back whatever they are.
 type Store interface {
 	ConfigStore
 	DeliveryStore
@@ -36,7 +43,8 @@ type ConfigStore interface {
 	// List returns up to limit live records of a kind whose ids begin with
 	// prefix and come after `after`, in the order of their ids, and whether
 	// there may be more (then `after` is the id of the last one returned; a
-	// page may be short, even empty of live records only when more is false).
+	// page may be short, but is never empty while more is true). The order is
+	// that of the ids' bytes.
 	List(ctx context.Context, kind, prefix, after string, limit int, now int64) (page []hook.Record, more bool, err error)
 	// Changes returns all records of a kind with Changed > since, tombstones
 	// included, in the order of Changed. A write that is in flight may show in
@@ -48,7 +56,12 @@ type ConfigStore interface {
 	// hook.ErrStale when an Expect > 0 does not hold, hook.ErrExists when an
 	// ExpectAbsent does not hold or a row exists; both are *Conflict errors
 	// found with errors.As that say which change it was. hook.ErrBusy when
-	// other writers kept getting in between. At most 90 changes and rows.
+	// other writers kept getting in between. More than 90 changes and rows are
+	// an error.
+	//
+	// An Expect > 0 holds only for a live record: neither a tombstone nor an
+	// expired record has the Changed that is expected. A tombstone has no Data,
+	// and expires a day after now unless the change says when.
 	//
 	// A row in rows whose Gen is 0 belongs to the hook of this same write and
 	// gets the new epoch as its Gen.
@@ -57,13 +70,17 @@ type ConfigStore interface {
 
 // DeliveryStore holds delivery rows: docs/delivery-protocol.md, whose names
 // W1 to W6 are given.
+//
+// Only rows that have ended expire: a pending row is stored without ExpiresAt,
+// whatever it was given with.
 type DeliveryStore interface {
 	// CreateDelivery (W1) stores the first row of a delivery; false if one is
 	// there that has not expired: then nothing is written.
 	CreateDelivery(ctx context.Context, d hook.Delivery, now int64) (created bool, err error)
 	// Delivery returns a row, or hook.ErrNotFound.
 	Delivery(ctx context.Context, key hook.DeliveryKey, now int64) (hook.Delivery, error)
-	// Deliveries returns those of the rows that exist, in any order.
+	// Deliveries returns those of the rows that exist, in any order. keys may
+	// be many, and name a row twice; it may be answered once or twice then.
 	Deliveries(ctx context.Context, keys []hook.DeliveryKey, now int64) ([]hook.Delivery, error)
 	// ClaimDelivery (W2) takes a pending row whose Seq is w.Seq for an attempt:
 	// Seq+1, Tries+1, LeaseMS and WakeMS = lease. It returns the row as it is
@@ -89,34 +106,42 @@ type DeliveryStore interface {
 	OverdueDeliveries(ctx context.Context, shard int, now int64, limit int) ([]hook.Overdue, error)
 	// ListDeliveries returns up to limit of a hook's rows, newest event first,
 	// whose event ids come before `before` ("" begins with the newest), and
-	// whether there may be more. status "" means all. It only suggests. A page
-	// may be short while more is true.
+	// whether there may be more. status "" means all; the rows are whole, and
+	// each is in the status asked for. It only suggests. A page may be short,
+	// but is never empty, while more is true.
 	ListDeliveries(ctx context.Context, hookID string, status hook.Status, before string, limit int, now int64) (page []hook.Delivery, more bool, err error)
 }
 
 // SuppressionStore holds what on_change and snooze remember.
 type SuppressionStore interface {
-	// Slots returns those of the slots that exist, by key.
+	// Slots returns those of the slots that exist, by key. A slot is forgotten
+	// 30 days after it was admitted under, or seen, last.
 	Slots(ctx context.Context, hookID string, keys []string, now int64) (map[string]hook.Slot, error)
 	// Snoozes returns those of the windows that exist, by key; a window that
 	// has passed may be among them: the caller compares UntilMS.
 	Snoozes(ctx context.Context, hookID string, keys []string, now int64) (map[string]hook.Snooze, error)
 	// Admit (W7) stores slot, windows and rows, or nothing. hook.ErrExists
 	// when one of the rows exists already (the delivery was admitted before),
-	// as a *Conflict that says which row; hook.ErrStale when the slot is not as
-	// read or a window is open: judge again; hook.ErrBusy when others kept
-	// getting in between. At most 99 rows and windows together.
+	// as a *Conflict that says which row, whatever slot and windows say;
+	// hook.ErrStale when the slot is not as read or a window is open at NowMS:
+	// judge again; hook.ErrBusy when others kept getting in between. More than
+	// 99 rows and windows together are an error. A slot that is not there, or
+	// was forgotten, is as read when Read is 0. A window that has passed, or was
+	// given back, is replaced whole.
 	Admit(ctx context.Context, a hook.Admission) error
-	// SeeSlot raises a slot's Seen to eventID on condition that its Sig is sig
-	// and its Seen is less; false, and nothing written, otherwise.
+	// SeeSlot raises a slot's Seen to eventID, and its Rev by one, on condition
+	// that its Sig is sig and its Seen is less; false, and nothing written,
+	// otherwise.
 	SeeSlot(ctx context.Context, hookID, key, sig, eventID string, now int64) (seen bool, err error)
 	// AddSuppressed adds n to a window's count and notes the last event and
 	// the reason, on condition that the window still ends at untilMS; false,
 	// and nothing written, otherwise.
 	AddSuppressed(ctx context.Context, hookID, key string, untilMS, n int64, lastEvent, reason string) (added bool, err error)
 	// GiveBack (W9) undoes what the admission of d remembered, each only while
-	// d's event is the one that opened it: the slot forgets its Sig (Seen
-	// stays), the window ends. Doing it twice is harmless.
+	// d's event is the one that opened it (By): the slot forgets its Sig (Seen
+	// stays, Rev rises), the window's UntilMS becomes 0. Doing it twice is
+	// harmless, and so is a d without keys, or one whose slot and window are
+	// not there.
 	GiveBack(ctx context.Context, d hook.Delivery) error
 }
 
@@ -124,23 +149,28 @@ type SuppressionStore interface {
 type ProbeStore interface {
 	// AcquireProbe takes an upstream's lease until untilMS, if none is held
 	// at now, and returns it with its new Gen and the last Summary. false when
-	// another run holds it.
+	// another run holds it. A lease is over at its UntilMS.
 	AcquireProbe(ctx context.Context, upstreamID string, now, untilMS int64) (hook.ProbeLease, bool, error)
 	// ReleaseProbe stores the lease's Summary and ends it, if its Gen is still
-	// the current one; hook.ErrStale otherwise.
+	// the current one, even when it is over; hook.ErrStale otherwise. The
+	// Summary is forgotten after 30 days.
 	ReleaseProbe(ctx context.Context, l hook.ProbeLease, now int64) error
-	// ProbeStates returns all states of an upstream's targets.
+	// ProbeStates returns all states of an upstream's targets, in any order. A
+	// state is forgotten 30 days after it was put last.
 	ProbeStates(ctx context.Context, upstreamID string, now int64) ([]hook.ProbeState, error)
 	// PutProbeState stores a target's state, if the lease's Gen is still the
 	// current one; hook.ErrStale otherwise.
 	PutProbeState(ctx context.Context, l hook.ProbeLease, s hook.ProbeState, now int64) error
-	// DeleteProbeState forgets a target's state under the same condition.
+	// DeleteProbeState forgets a target's state under the same condition; one
+	// that is not there is harmless.
 	DeleteProbeState(ctx context.Context, l hook.ProbeLease, address string, now int64) error
 	// ProbeSummary returns what the last run of an upstream left, nil if none.
 	ProbeSummary(ctx context.Context, upstreamID string, now int64) ([]byte, error)
 	// ProbedUpstreams returns the ids of the upstreams that have states,
-	// however old, so that what an upstream left behind when it was removed
-	// can still be sent.
+	// however long ago they were probed, so that what an upstream left behind
+	// when it was removed can still be sent. Each once, in any order. One
+	// whose states were all deleted is not among them once its lease has been
+	// released.
 	ProbedUpstreams(ctx context.Context, now int64) ([]string, error)
 }
 
@@ -149,6 +179,9 @@ type IngestStore interface {
 	// ClaimIngest stores the claim if there is none under its token and key,
 	// and returns what is there then: the given claim or the earlier one.
 	ClaimIngest(ctx context.Context, c hook.IngestClaim, now int64) (hook.IngestClaim, error)
-	// FinishIngest notes that the claim's events are in the queue.
+	// FinishIngest notes that the claim's events are in the queue: the stored
+	// claim is no longer Pending. Doing it twice is harmless; so is a claim
+	// that is not there any more, or in whose place another one (by
+	// FirstSeenMS) is: nothing is written then.
 	FinishIngest(ctx context.Context, c hook.IngestClaim) error
 }

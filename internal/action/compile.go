@@ -1,0 +1,277 @@
+package action
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"eventhooks/internal/hook"
+	"eventhooks/internal/render"
+	"eventhooks/internal/sign"
+)
+
+// plan is a hook's configuration, compiled.
+type plan struct {
+	handler string
+	config  hook.Config // what it was made of
+	faults  hook.FieldErrors
+
+	headers []header // sorted by name
+	body    *render.Template
+	plain   []byte // body without tags: body_format false
+	payload *render.Payload
+	// contentType is how the body is to be read: json, form, other.
+	json, typed bool
+	values      bool // rendering needs the event's values
+}
+
+// header is one of the hook's own, its name canonical. Its value is text, or a
+// template when there is one.
+type header struct {
+	name  string
+	value string
+	tmpl  *render.Template
+}
+
+// Check reports what is wrong with a hook's action, by field: templates that do
+// not parse, headers that cannot be sent, a handler that this version does not
+// have. That fields are there and of the right type is for others to check.
+func Check(h hook.Hook) hook.FieldErrors {
+	return compile(h).faults
+}
+
+// Names returns the top-level names of event values that the hook's templates
+// use, sorted, as far as they parse.
+func Names(h hook.Hook) []string {
+	p := compile(h)
+	var names []string
+	for _, hd := range p.headers {
+		if hd.tmpl != nil {
+			names = append(names, hd.tmpl.Names()...)
+		}
+	}
+	if p.body != nil {
+		names = append(names, p.body.Names()...)
+	}
+	if p.payload != nil {
+		names = append(names, p.payload.Names()...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// madeOf reports whether the plan is that of h.
+func (p *plan) madeOf(h hook.Hook) bool {
+	a, b := &p.config, &h.Config
+	return p.handler == h.Handler &&
+		a.HeadersFormat == b.HeadersFormat && a.PayloadFormat == b.PayloadFormat && a.BodyFormat == b.BodyFormat &&
+		a.Method == b.Method && a.Secret == b.Secret &&
+		(a.Body == nil) == (b.Body == nil) && (a.Body == nil || *a.Body == *b.Body) &&
+		bytes.Equal(a.Payload, b.Payload) && maps.Equal(a.Headers, b.Headers)
+}
+
+// err says that the plan is no use. It names the fields at fault and shows
+// nothing of them.
+func (p *plan) err() error {
+	if len(p.faults) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the hook is not valid: %s", strings.Join(slices.Sorted(maps.Keys(p.faults)), ", "))
+}
+
+func compile(h hook.Hook) *plan {
+	p := &plan{handler: h.Handler, config: h.Config, faults: hook.FieldErrors{}}
+	switch h.Handler {
+	case hook.HandlerLog:
+		return p
+	case hook.HandlerWebhook:
+		p.compileHeaders(false)
+	case hook.HandlerCustom:
+		p.compileHeaders(h.Config.HeadersFormat)
+		if m := h.Config.Method; m != "" && !isMethod(m) {
+			p.faults.Add("config.method", "invalid value: %s", m)
+		}
+		p.compileBody()
+	default:
+		p.faults.Add("handler", "expected one of: %s, %s, %s", hook.HandlerLog, hook.HandlerWebhook, hook.HandlerCustom)
+		return p
+	}
+	if fault := sign.CheckSecret(h.Config.Secret); fault != "" {
+		p.faults.Add("config.secret", "%s", fault)
+	}
+	return p
+}
+
+// isMethod reports whether m is an HTTP method in upper case, as Kong wants
+// it. CONNECT asks for a tunnel, which no receiver is.
+func isMethod(m string) bool {
+	for i := range len(m) {
+		if m[i] < 'A' || m[i] > 'Z' {
+			return false
+		}
+	}
+	return m != http.MethodConnect
+}
+
+// reserved tells of headers that are not the hook's to set: ours, and those
+// that belong to the connection.
+func reserved(canonical string) bool {
+	switch canonical {
+	case "User-Agent", "Traceparent",
+		sign.HeaderID, sign.HeaderTimestamp, sign.HeaderStandard, sign.HeaderKong,
+		"Host", "Content-Length", "Transfer-Encoding", "Connection",
+		"Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Upgrade", "Expect":
+		return true
+	}
+	return false
+}
+
+func (p *plan) compileHeaders(format bool) {
+	seen := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(p.config.Headers)) {
+		value := p.config.Headers[name]
+		field := "config.headers." + name
+		canonical := http.CanonicalHeaderKey(name)
+		switch other := seen[canonical]; {
+		case !isToken(name):
+			p.faults.Add(field, "bad header name '%s', allowed characters are A-Z, a-z, 0-9 and !#$%%&'*+-.^_`|~", name)
+			continue
+		case reserved(canonical):
+			p.faults.Add(field, "cannot contain '%s' header", name)
+			continue
+		case other != "":
+			p.faults.Add(field, "the same header as '%s'", other)
+			continue
+		}
+		seen[canonical] = name
+		if canonical == "Content-Type" {
+			p.typed, p.json = true, isJSON(value)
+		}
+		hd := header{name: canonical, value: strings.TrimSpace(value)}
+		if !isPrintable(value) {
+			p.faults.Add(field, "header values cannot contain control characters")
+			continue
+		}
+		if format {
+			t, err := render.ParseText(hd.value)
+			if err != nil {
+				p.faults.Add(field, "%s", err)
+				continue
+			}
+			if t.Tags() > 0 {
+				p.values = true
+			}
+			hd.tmpl = t
+		}
+		p.headers = append(p.headers, hd)
+	}
+}
+
+func (p *plan) compileBody() {
+	tags := 0
+	for _, hd := range p.headers {
+		if hd.tmpl != nil {
+			tags += hd.tmpl.Tags()
+		}
+	}
+	if p.config.Payload != nil {
+		var err error
+		p.payload, err = render.ParsePayload(p.config.Payload, p.config.PayloadFormat)
+		var all render.Errors
+		switch {
+		case errors.As(err, &all):
+			for _, e := range all {
+				p.faults.Add(join("config.payload", e.Field), "%s", e.Fault())
+			}
+		case err != nil:
+			p.faults.Add("config.payload", "%s", err)
+		default:
+			tags += p.payload.Tags()
+			p.values = p.values || p.payload.Tags() > 0
+		}
+	}
+	if p.config.Body != nil {
+		switch body := *p.config.Body; {
+		case !p.config.BodyFormat:
+			p.plain = []byte(body)
+		default:
+			parse := render.ParseText
+			if p.json {
+				parse = render.ParseJSON
+			}
+			var err error
+			if p.body, err = parse(body); err != nil {
+				p.faults.Add("config.body", "%s", err)
+				break
+			}
+			tags += p.body.Tags()
+			p.values = p.values || p.body.Tags() > 0
+		}
+	}
+	if tags > render.MaxTags {
+		p.faults.Add("@entity", "more than %d tags in headers, body and payload together", render.MaxTags)
+	}
+}
+
+func join(field, sub string) string {
+	if sub == "" {
+		return field
+	}
+	return field + "." + sub
+}
+
+// isJSON reports whether a content type is one of JSON, whatever its
+// parameters.
+func isJSON(contentType string) bool {
+	kind, _, _ := strings.Cut(contentType, ";")
+	kind = strings.ToLower(strings.TrimSpace(kind))
+	return kind == "application/json" || kind == "text/json" || strings.HasSuffix(kind, "+json")
+}
+
+// isToken reports whether s may be a header's name (RFC 9110, 5.6.2).
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && !strings.ContainsRune("!#$%&'*+-.^_`|~", rune(c)) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// isPrintable reports whether s has no control characters.
+func isPrintable(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// MaxHeaderValueBytes bounds a header's rendered value. Servers refuse a
+// request whose headers together are larger than some 8 to 16 KB.
+const MaxHeaderValueBytes = 8 << 10
+
+// render appends the header's value for an event.
+func (hd header) render(v render.Values) (string, error) {
+	if hd.tmpl == nil {
+		return hd.value, nil
+	}
+	b, err := hd.tmpl.Append(nil, v)
+	if err != nil {
+		return "", fmt.Errorf("render header %s: %w", hd.name, err)
+	}
+	if !isPrintable(string(b)) {
+		return "", fmt.Errorf("render header %s: the value has control characters", hd.name)
+	}
+	if len(b) > MaxHeaderValueBytes {
+		return "", fmt.Errorf("render header %s: the value is larger than %s KB", hd.name, strconv.Itoa(MaxHeaderValueBytes>>10))
+	}
+	return strings.TrimSpace(string(b)), nil
+}

@@ -1,0 +1,159 @@
+package action
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"eventhooks/internal/hook"
+	"eventhooks/internal/render"
+	"eventhooks/internal/sign"
+	"eventhooks/internal/strictjson"
+)
+
+const (
+	typeJSON = "application/json"
+	typeForm = "application/x-www-form-urlencoded"
+)
+
+// Request returns the HTTP request of a hook for an event, exactly as Do would
+// send it at the given time. The error says why it cannot be built; no later
+// attempt would cure that. It shows nothing of the event.
+func (r *Runner) Request(h hook.Hook, ev hook.Event, at time.Time) (hook.Request, error) {
+	if !h.Calls() {
+		return hook.Request{}, errHandler(h.Handler)
+	}
+	p, err := r.plan(h)
+	if err != nil {
+		return hook.Request{}, err
+	}
+	var v render.Values
+	if p.values {
+		if v, err = render.ValuesOf(ev); err != nil {
+			return hook.Request{}, errData
+		}
+	}
+	req := hook.Request{Method: http.MethodPost, URL: h.Config.URL, Headers: make(map[string][]string, len(p.headers)+7)}
+	for _, hd := range p.headers {
+		value, err := hd.render(v)
+		if err != nil {
+			return hook.Request{}, err
+		}
+		req.Headers[hd.name] = []string{value}
+	}
+	contentType := typeJSON
+	if h.Handler == hook.HandlerWebhook {
+		req.Body, err = flatBody(ev)
+	} else {
+		if h.Config.Method != "" {
+			req.Method = h.Config.Method
+		}
+		req.Body, contentType, err = p.customBody(v)
+	}
+	if err != nil {
+		return hook.Request{}, err
+	}
+	if !p.typed && contentType != "" {
+		req.Headers["Content-Type"] = []string{contentType}
+	}
+	r.ours(req, h, ev, at)
+	return req, nil
+}
+
+// ours sets the headers that every request carries, over the hook's own.
+func (r *Runner) ours(req hook.Request, h hook.Hook, ev hook.Event, at time.Time) {
+	id := hook.DeliveryKey{HookID: h.ID, EventID: ev.ID}.WebhookID()
+	req.Headers["User-Agent"] = []string{r.agent}
+	req.Headers[sign.HeaderID] = []string{id}
+	req.Headers[sign.HeaderTimestamp] = []string{strconv.FormatInt(at.Unix(), 10)}
+	if ev.Traceparent != "" && isPrintable(ev.Traceparent) {
+		req.Headers["Traceparent"] = []string{ev.Traceparent}
+	}
+	if s := sign.Standard(h.Config.Secret, id, at, req.Body); s != "" {
+		req.Headers[sign.HeaderStandard] = []string{s}
+	}
+	if s := sign.Kong(h.Config.Secret, h.Config.SignatureAlgorithm(), req.Body); s != "" {
+		req.Headers[sign.HeaderKong] = []string{s}
+	}
+}
+
+// customBody returns the body of a webhook-custom request, and the content
+// type it has unless the hook names one; "" for none. body wins over payload;
+// a payload is JSON where the hook's content type is, otherwise a form. With
+// neither, the request has no body.
+func (p *plan) customBody(v render.Values) (body []byte, contentType string, err error) {
+	switch {
+	case p.config.Body != nil && p.body == nil:
+		return p.plain, "", nil
+	case p.body != nil:
+		body, err = p.body.Append(nil, v)
+		if err != nil {
+			err = fmt.Errorf("render body: %w", err)
+		}
+		return body, "", err
+	case p.payload == nil:
+		return nil, "", nil
+	case p.json:
+		body, err = p.payload.AppendJSON(nil, v)
+	default:
+		body, err = p.payload.AppendForm(nil, v)
+	}
+	if err != nil {
+		err = fmt.Errorf("render payload: %w", err)
+	}
+	return body, typeForm, err
+}
+
+// errData: the event's data is no object that everybody reads alike. ingest
+// lets none through.
+var errData = errors.New("the event's data is not a JSON object")
+
+// flatBody is what a webhook gets: the event's data fields and its source and
+// event, which win, in one flat object. What the data says stays byte for
+// byte, unless it has a source or event of its own, which is left out.
+func flatBody(ev hook.Event) ([]byte, error) {
+	members, err := strictjson.Object(ev.Data, strictjson.Limits{})
+	if err != nil {
+		return nil, errData
+	}
+	b := make([]byte, 0, len(ev.Data)+len(ev.Source)+len(ev.Event)+32)
+	b = append(b, `{"source":`...)
+	b = appendQuoted(b, ev.Source)
+	b = append(b, `,"event":`...)
+	b = appendQuoted(b, ev.Event)
+	ours := func(m strictjson.Member) bool { return m.Name == "source" || m.Name == "event" }
+	switch {
+	case len(members) == 0:
+		return append(b, '}'), nil
+	case !slices.ContainsFunc(members, ours):
+		b = append(b, ',')
+		return append(b, ev.Data[bytes.IndexByte(ev.Data, '{')+1:]...), nil
+	}
+	for _, m := range members {
+		if !ours(m) {
+			b = append(b, ',')
+			b = appendQuoted(b, m.Name)
+			b = append(b, ':')
+			b = append(b, m.Value...)
+		}
+	}
+	return append(b, '}'), nil
+}
+
+// appendQuoted appends s as a JSON string.
+func appendQuoted(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			if q, err := strictjson.Encode(s); err == nil { // a string always encodes
+				return append(b, q...)
+			}
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
+}

@@ -1,0 +1,212 @@
+package boltstore
+
+import (
+	"maps"
+	"slices"
+
+	"eventhooks/internal/hook"
+)
+
+// How each thing is written. What the key says is not in the document.
+
+func recordDoc(r hook.Record) []byte {
+	var w writer
+	w.int(r.Changed)
+	w.bool(r.Deleted)
+	w.bytes(r.Data)
+	return w.b
+}
+
+func toRecord(kind, id string, i item) (hook.Record, error) {
+	r := reader{b: i.doc}
+	return hook.Record{
+		Kind: kind, ID: id, ExpiresAt: i.expiresAt,
+		Changed: r.int(), Deleted: r.bool(), Data: r.bytes(),
+	}, r.err
+}
+
+func writeEvent(w *writer, ev hook.Event) {
+	w.text(ev.ID)
+	w.text(ev.Source)
+	w.text(ev.Event)
+	w.time(ev.Time)
+	w.bytes(ev.Data)
+	w.text(ev.Workspace)
+	w.text(ev.Traceparent)
+}
+
+func readEvent(r *reader) hook.Event {
+	return hook.Event{
+		ID: r.text(), Source: r.text(), Event: r.text(), Time: r.time(), Data: r.bytes(),
+		Workspace: r.text(), Traceparent: r.text(),
+	}
+}
+
+func rowDoc(d hook.Delivery) []byte {
+	w := writer{b: make([]byte, 0, 256+len(d.Event.Data)+64*len(d.Attempts))}
+	w.text(string(d.Status))
+	w.text(d.Reason)
+	for _, n := range [...]int64{
+		d.Gen, d.Run, d.Attempt, d.Seq, d.Tries, d.Parks, d.Nudges,
+		d.CreatedMS, d.DeadlineMS, d.DueMS, d.WakeMS, d.LeaseMS,
+	} {
+		w.int(n)
+	}
+	w.part(func(w *writer) { writeEvent(w, d.Event) })
+	w.int(int64(len(d.Attempts)))
+	for _, a := range d.Attempts {
+		w.part(func(w *writer) {
+			w.int(a.AtMS)
+			w.int(a.TookMS)
+			w.int(int64(a.Code))
+			w.text(a.Error)
+			w.text(a.IP)
+		})
+	}
+	w.bool(d.Response != nil)
+	if d.Response != nil {
+		w.part(func(w *writer) {
+			w.int(int64(d.Response.Code))
+			w.text(d.Response.Body)
+			w.int(int64(len(d.Response.Headers)))
+			for _, k := range slices.Sorted(maps.Keys(d.Response.Headers)) {
+				w.text(k)
+				w.text(d.Response.Headers[k])
+			}
+		})
+	}
+	w.text(d.SlotKey)
+	w.text(d.SnoozeKey)
+	return w.b
+}
+
+func toRow(key []byte, i item) (hook.Delivery, error) {
+	r := reader{b: i.doc}
+	d := hook.Delivery{ExpiresAt: i.expiresAt, Status: hook.Status(r.text()), Reason: r.text()}
+	d.HookID, _ = splitKey(key)
+	for _, n := range [...]*int64{
+		&d.Gen, &d.Run, &d.Attempt, &d.Seq, &d.Tries, &d.Parks, &d.Nudges,
+		&d.CreatedMS, &d.DeadlineMS, &d.DueMS, &d.WakeMS, &d.LeaseMS,
+	} {
+		*n = r.int()
+	}
+	r.part(func(r *reader) { d.Event = readEvent(r) })
+	if n := r.count(); n > 0 {
+		d.Attempts = make([]hook.Attempt, n)
+		for i := range d.Attempts {
+			r.part(func(r *reader) {
+				d.Attempts[i] = hook.Attempt{AtMS: r.int(), TookMS: r.int(), Code: int(r.int()), Error: r.text(), IP: r.text()}
+			})
+		}
+	}
+	if r.bool() {
+		d.Response = new(hook.Response)
+		r.part(func(r *reader) {
+			d.Response.Code, d.Response.Body = int(r.int()), r.text()
+			if n := r.count(); n > 0 {
+				d.Response.Headers = make(map[string]string, n)
+				for range n {
+					k := r.text()
+					d.Response.Headers[k] = r.text()
+				}
+			}
+		})
+	}
+	d.SlotKey, d.SnoozeKey = r.text(), r.text()
+	return d, r.err
+}
+
+func slotDoc(s hook.Slot) []byte {
+	var w writer
+	w.int(s.Rev)
+	w.text(s.Sig)
+	w.text(s.Seen)
+	w.text(s.By)
+	return w.b
+}
+
+func toSlot(doc []byte) (hook.Slot, error) {
+	r := reader{b: doc}
+	return hook.Slot{Rev: r.int(), Sig: r.text(), Seen: r.text(), By: r.text()}, r.err
+}
+
+func windowDoc(s hook.Snooze) []byte {
+	var w writer
+	w.int(s.UntilMS)
+	w.text(s.By)
+	w.int(s.Suppressed)
+	w.text(s.LastEvent)
+	w.text(s.LastReason)
+	return w.b
+}
+
+func toWindow(doc []byte) (hook.Snooze, error) {
+	r := reader{b: doc}
+	return hook.Snooze{UntilMS: r.int(), By: r.text(), Suppressed: r.int(), LastEvent: r.text(), LastReason: r.text()}, r.err
+}
+
+// lease is a stored hook.ProbeLease. The summary has an expiry of its own: a
+// lease that is taken again and again does not make an old summary new.
+type lease struct {
+	gen, untilMS     int64
+	summary          []byte
+	summaryExpiresAt int64 // Unix seconds
+}
+
+func leaseDoc(l lease) []byte {
+	var w writer
+	w.int(l.gen)
+	w.int(l.untilMS)
+	w.bytes(l.summary)
+	w.int(l.summaryExpiresAt)
+	return w.b
+}
+
+func toLease(doc []byte) (lease, error) {
+	r := reader{b: doc}
+	return lease{gen: r.int(), untilMS: r.int(), summary: r.bytes(), summaryExpiresAt: r.int()}, r.err
+}
+
+func stateDoc(s hook.ProbeState) []byte {
+	var w writer
+	w.text(string(s.Health))
+	w.int(s.SinceMS)
+	w.int(s.Success)
+	w.int(s.HTTP)
+	w.int(s.TCP)
+	w.int(s.Timeout)
+	w.bool(s.Outbox != nil)
+	if s.Outbox != nil {
+		w.part(func(w *writer) { writeEvent(w, *s.Outbox) })
+	}
+	return w.b
+}
+
+func toState(address string, doc []byte) (hook.ProbeState, error) {
+	r := reader{b: doc}
+	s := hook.ProbeState{
+		Address: address, Health: hook.Health(r.text()), SinceMS: r.int(),
+		Success: r.int(), HTTP: r.int(), TCP: r.int(), Timeout: r.int(),
+	}
+	if r.bool() {
+		s.Outbox = new(hook.Event)
+		r.part(func(r *reader) { *s.Outbox = readEvent(r) })
+	}
+	return s, r.err
+}
+
+func claimDoc(c hook.IngestClaim) []byte {
+	var w writer
+	w.text(c.BodyHash)
+	w.int(c.FirstSeenMS)
+	w.bool(c.Pending)
+	return w.b
+}
+
+func toClaim(token, key string, i item) (hook.IngestClaim, error) {
+	r := reader{b: i.doc}
+	return hook.IngestClaim{
+		TokenID: token, Key: key, ExpiresAt: i.expiresAt,
+		BodyHash: r.text(), FirstSeenMS: r.int(), Pending: r.bool(),
+	}, r.err
+}

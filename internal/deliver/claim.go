@@ -1,0 +1,86 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"eventhooks/internal/hook"
+	"eventhooks/internal/record"
+)
+
+// claim takes the row that a wake-up is about. It is false when there is
+// nothing to attempt: the wake-up is an old one, or the delivery ended here.
+func (b *batch) claim(ctx context.Context, msg string, w hook.Wake) (unit, bool) {
+	s := b.s
+	var d hook.Delivery
+	err := s.persist(ctx, "claim delivery", func() (err error) {
+		d, err = s.o.Store.ClaimDelivery(ctx, w, s.leaseMS(ctx), s.nowMS()) // W2
+		return err
+	})
+	if errors.Is(err, hook.ErrStale) {
+		return unit{}, false
+	}
+	if err != nil {
+		b.fail(msg, err)
+		return unit{}, false
+	}
+	u := unit{msg: msg, ev: d.Event, row: &d, h: hook.Hook{ID: d.HookID}}
+
+	h, status, reason, err := s.standing(ctx, d)
+	if err != nil {
+		// The claim stays: the sweep wakes the row when the lease is over.
+		b.fail(msg, err)
+		return unit{}, false
+	}
+	u.h = h
+	if status != hook.Pending {
+		end(&d, status, reason, s.o.Now())
+		if err := s.write(ctx, u, d); err != nil {
+			b.fail(msg, err)
+		}
+		return unit{}, false
+	}
+	return u, true
+}
+
+// standing says whether a claimed delivery may be attempted: pending, or how it
+// ends and why.
+func (s *Service) standing(ctx context.Context, d hook.Delivery) (h hook.Hook, status hook.Status, reason string, err error) {
+	switch {
+	case d.DeadlineMS < s.nowMS():
+		return h, hook.Failed, hook.ReasonExpired, nil
+	case d.Tries > MaxTries:
+		return h, hook.Failed, hook.ReasonCrashed, nil
+	}
+	h, ok := s.hooks.hook(d.HookID)
+	if !ok || h.Gen != d.Gen {
+		// Read consistently before a delivery ends because its hook is gone.
+		r, err := s.o.Store.Get(ctx, hook.KindHook, d.HookID, s.nowMS())
+		switch {
+		case errors.Is(err, hook.ErrNotFound):
+			return h, hook.Failed, hook.ReasonHookDeleted, nil
+		case err != nil:
+			return h, "", "", fmt.Errorf("read hook %s: %w", d.HookID, err)
+		}
+		if h, err = record.ToHook(r); err != nil {
+			return h, "", "", err
+		}
+		if h.Gen != d.Gen {
+			return h, hook.Failed, hook.ReasonHookDeleted, nil
+		}
+	}
+	if !h.Enabled {
+		return h, hook.Failed, hook.ReasonHookOff, nil
+	}
+	if d.SlotKey != "" && d.Run == 1 {
+		slots, err := s.o.Store.Slots(ctx, d.HookID, []string{d.SlotKey}, s.nowMS())
+		if err != nil {
+			return h, "", "", fmt.Errorf("read slot: %w", err)
+		}
+		if slots[d.SlotKey].By > d.Event.ID {
+			return h, hook.Superseded, hook.ReasonNewer, nil
+		}
+	}
+	return h, hook.Pending, "", nil
+}

@@ -1,0 +1,86 @@
+package deliver
+
+import (
+	"sync"
+
+	"eventhooks/internal/catalog"
+	"eventhooks/internal/hook"
+	"eventhooks/internal/match"
+	"eventhooks/internal/record"
+)
+
+// hooks is the copy of hooks and sources that the feed keeps current.
+type hooks struct {
+	mu      sync.RWMutex
+	index   match.Index
+	sources map[string]hook.Source
+	catalog *catalog.Catalog // nil: to be made anew from sources
+}
+
+func newHooks() *hooks { return &hooks{sources: map[string]hook.Source{}} }
+
+// Reset forgets everything; the feed loads afresh.
+func (c *hooks) Reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.index, c.sources, c.catalog = match.Index{}, map[string]hook.Source{}, nil
+}
+
+// Apply takes over one record. A record that cannot be read stops the feed, and
+// with it all delivery: going on without a hook would lose its events.
+func (c *hooks) Apply(r hook.Record) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch r.Kind {
+	case hook.KindHook:
+		if r.Deleted {
+			c.index.Remove(r.ID)
+			return nil
+		}
+		h, err := record.ToHook(r)
+		if err != nil {
+			return err
+		}
+		c.index.Put(h)
+	case hook.KindSource:
+		c.catalog = nil
+		if r.Deleted {
+			delete(c.sources, r.ID)
+			return nil
+		}
+		s, err := record.ToSource(r)
+		if err != nil {
+			return err
+		}
+		c.sources[r.ID] = s
+	}
+	return nil
+}
+
+// match returns the hooks that want the event.
+func (c *hooks) match(ev hook.Event) []hook.Hook {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.index.Match(nil, ev)
+}
+
+func (c *hooks) hook(id string) (hook.Hook, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.index.Hook(id)
+}
+
+// source returns the catalogue's entry of the event, zero when it has none.
+func (c *hooks) source(ev hook.Event) hook.Source {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.catalog == nil {
+		custom := make([]hook.Source, 0, len(c.sources))
+		for _, s := range c.sources {
+			custom = append(custom, s)
+		}
+		c.catalog = catalog.New(custom)
+	}
+	s, _ := c.catalog.Lookup(ev.Source, ev.Event)
+	return s
+}

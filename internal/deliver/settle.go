@@ -1,0 +1,207 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"eventhooks/internal/hook"
+	"eventhooks/internal/message"
+	"eventhooks/internal/retry"
+)
+
+// rowOf returns the row of a unit before the outcome that is about to be
+// recorded.
+func (s *Service) rowOf(u unit, at time.Time) hook.Delivery {
+	if u.row != nil {
+		return *u.row
+	}
+	return newRow(u.h, u.ev, at)
+}
+
+// newRow returns the row of a delivery that begins now.
+func newRow(h hook.Hook, ev hook.Event, now time.Time) hook.Delivery {
+	age := MaxAge
+	if h.Retry.MaxAge > 0 {
+		age = time.Duration(h.Retry.MaxAge) * time.Second
+	}
+	return hook.Delivery{
+		HookID: h.ID, Event: ev, Gen: h.Gen, Status: hook.Pending, Run: 1, Seq: 1,
+		CreatedMS: now.UnixMilli(), DeadlineMS: now.Add(age).UnixMilli(),
+	}
+}
+
+// settle records what came of an attempt. An error means that it is not on
+// record and the message must come again.
+func (s *Service) settle(ctx context.Context, u unit, at time.Time, out hook.Outcome) error {
+	d := s.rowOf(u, at)
+	d.Attempt++
+	d.Tries, d.Parks, d.Nudges, d.LeaseMS, d.Reason = 0, 0, 0, 0, ""
+	d.Attempts = append(d.Attempts[:len(d.Attempts):len(d.Attempts)], hook.Attempt{
+		AtMS: at.UnixMilli(), TookMS: out.Took.Milliseconds(), Code: out.Code, Error: out.Error, IP: out.IP,
+	})
+	if n := len(d.Attempts) - hook.MaxAttemptsKept; n > 0 {
+		d.Attempts = d.Attempts[n:]
+	}
+
+	if out.Verdict == hook.Success {
+		end(&d, hook.Delivered, "", s.o.Now())
+		d.Response = nil
+		if u.row == nil && s.o.FailuresOnly {
+			return nil
+		}
+		return s.recordSuccess(ctx, d)
+	}
+
+	d.Response = out.Response
+	s.next(&d, u.h, out)
+	s.o.Log.LogAttrs(ctx, slog.LevelWarn, "delivery attempt failed",
+		slog.String("hook_id", d.HookID), slog.String("event_id", d.Event.ID),
+		slog.String("source", d.Event.Source), slog.String("event", d.Event.Event),
+		slog.Int64("run", d.Run), slog.Int64("attempt", d.Attempt), slog.Int("status", out.Code), slog.String("err", out.Error),
+		slog.Int64("took_ms", out.Took.Milliseconds()), slog.Bool("will_retry", !d.Terminal()), slog.String("reason", d.Reason))
+	return s.write(ctx, u, d)
+}
+
+// next plans what follows a failed attempt: another one when the schedule and
+// the deadline allow it, else the end.
+func (s *Service) next(d *hook.Delivery, h hook.Hook, out hook.Outcome) {
+	now := s.o.Now()
+	if out.Verdict == hook.Final {
+		end(d, hook.Failed, out.Reason, now)
+		return
+	}
+	wait, more := s.o.Schedule.Next(d.Attempt, h.Retry)
+	if !more {
+		end(d, hook.Failed, hook.ReasonExhausted, now)
+		return
+	}
+	due := now.Add(retry.Due(wait, out.RetryAfter, s.o.Jitter)).UnixMilli()
+	if due > d.DeadlineMS {
+		end(d, hook.Failed, hook.ReasonExpired, now)
+		return
+	}
+	put(d, due, now)
+}
+
+// put plans the next look at a pending delivery.
+func put(d *hook.Delivery, due int64, now time.Time) {
+	d.Status, d.LeaseMS, d.Nudges = hook.Pending, 0, 0
+	d.DueMS, d.WakeMS = due, due
+	if wakes(*d, now) {
+		d.WakeMS = due + WakeSlack.Milliseconds()
+	}
+}
+
+// wakes reports whether a wake-up is sent for the row: longer waits are left to
+// the sweep.
+func wakes(d hook.Delivery, now time.Time) bool {
+	return d.DueMS-now.UnixMilli() <= hook.MaxDelay.Milliseconds()
+}
+
+// end makes the row terminal.
+func end(d *hook.Delivery, status hook.Status, reason string, now time.Time) {
+	d.Status, d.Reason = status, reason
+	d.DueMS, d.WakeMS, d.LeaseMS = 0, 0, 0
+	d.ExpiresAt = now.Add(Retention).Unix()
+}
+
+// park puts a unit off without an attempt: its time did not come in this
+// invocation.
+func (s *Service) park(ctx context.Context, u unit) error {
+	now := s.o.Now()
+	d := s.rowOf(u, now)
+	d.Parks++
+	wait := min(15*time.Minute, 5*time.Second<<min(d.Parks-1, 8))
+	put(&d, now.Add(retry.Due(wait, 0, s.o.Jitter)).UnixMilli(), now)
+	return s.write(ctx, u, d)
+}
+
+// write records a row that is pending, failed or superseded (W1, W3), and sets
+// the alarm clock for a pending one.
+func (s *Service) write(ctx context.Context, u unit, d hook.Delivery) error {
+	if d.Status == hook.Failed && (d.SlotKey != "" || d.SnoozeKey != "") {
+		// First (W9): a crash before the row is written leaves it pending, and
+		// giving back twice is harmless. The other order could leave a window
+		// open that silences the next event though nobody was told.
+		if err := s.persist(ctx, "give back", func() error { return s.o.Store.GiveBack(ctx, d) }); err != nil {
+			return err
+		}
+	}
+	// The row before the wake-up: a crash in between is healed by the sweep,
+	// which finds every overdue row; the other order would wake a row that is
+	// not there.
+	if u.row == nil {
+		var created bool
+		err := s.persist(ctx, "record delivery", func() (err error) {
+			created, err = s.o.Store.CreateDelivery(ctx, d, s.nowMS())
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if !created {
+			return nil // someone else has it, and its row carries it
+		}
+	} else {
+		err := s.persist(ctx, "record delivery", func() (err error) {
+			d.Seq, err = s.o.Store.UpdateDelivery(ctx, d, s.nowMS())
+			return err
+		})
+		if errors.Is(err, hook.ErrStale) {
+			return nil // redelivered, delivered or claimed by someone else meanwhile
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if d.Terminal() {
+		s.o.Log.LogAttrs(ctx, slog.LevelWarn, "delivery ended",
+			slog.String("hook_id", d.HookID), slog.String("event_id", d.Event.ID), slog.String("source", d.Event.Source),
+			slog.String("event", d.Event.Event), slog.String("delivery_status", string(d.Status)), slog.String("reason", d.Reason),
+			slog.Int64("run", d.Run), slog.Int64("attempts", d.Attempt))
+		return nil
+	}
+	if wakes(d, s.o.Now()) {
+		s.wake(ctx, d)
+	}
+	return nil
+}
+
+// wake sets the alarm clock for a pending row. A failure is only logged: the
+// sweep finds the row.
+func (s *Service) wake(ctx context.Context, d hook.Delivery) {
+	delay := max(0, time.Duration(d.DueMS-s.nowMS())*time.Millisecond)
+	failed, err := s.o.Retry.Send(ctx, []hook.Message{{
+		Body: message.Wake(hook.Wake{DeliveryKey: d.Key(), Seq: d.Seq}), Group: d.HookID, Delay: delay,
+	}})
+	if err != nil || len(failed) > 0 {
+		s.o.Log.WarnContext(ctx, "wake-up not sent; the sweep will find the row",
+			slog.String("hook_id", d.HookID), slog.String("event_id", d.Event.ID), slog.Any("err", err))
+	}
+}
+
+// recordSuccess writes a delivered row (W4). When the store does not take it,
+// the row goes to the queue, and the message comes again as well: whichever
+// arrives first ends the delivery.
+func (s *Service) recordSuccess(ctx context.Context, d hook.Delivery) error {
+	err := s.recordLate(ctx, d)
+	if err == nil {
+		return nil
+	}
+	if failed, qerr := s.o.Retry.Send(ctx, []hook.Message{{Body: message.Record(d), Group: d.HookID}}); qerr != nil || len(failed) > 0 {
+		err = errors.Join(err, fmt.Errorf("queue record: %w", errors.Join(qerr, errors.New("not taken"))))
+	}
+	return err
+}
+
+// recordLate writes a delivered row. Something else in its place (another run,
+// or delivered already) is the truth, and stays.
+func (s *Service) recordLate(ctx context.Context, d hook.Delivery) error {
+	return s.persist(ctx, "record success", func() error {
+		_, err := s.o.Store.RecordDelivered(ctx, d, s.nowMS())
+		return err
+	})
+}

@@ -1,0 +1,224 @@
+package dynamostore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"eventhooks/internal/hook"
+)
+
+func slotPartition(hookID string) string   { return "change#" + hookID }
+func snoozePartition(hookID string) string { return "snooze#" + hookID }
+
+// slotAge is how long a slot outlives the last event that was judged there, in
+// seconds.
+const slotAge = 30 * 24 * 60 * 60
+
+// byName stands for the attribute by, whose name DynamoDB reserves.
+var byName = map[string]string{"#by": "by"}
+
+// Slots returns those of the slots that exist, by key.
+//
+// A request for each 100 keys, 1 RCU for each key.
+func (s *Store) Slots(ctx context.Context, hookID string, keys []string, now int64) (map[string]hook.Slot, error) {
+	found := map[string]hook.Slot{}
+	err := s.byKey(ctx, slotPartition(hookID), keys, now, func(key string, r *reader) {
+		found[key] = hook.Slot{Rev: r.num("rev"), Sig: r.str("sig"), Seen: r.str("seen"), By: r.str("by")}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read slots of hook %s: %w", hookID, err)
+	}
+	return found, nil
+}
+
+// Snoozes returns those of the windows that exist, by key; a window that has
+// passed may be among them: the caller compares UntilMS.
+//
+// A request for each 100 keys, 1 RCU for each key.
+func (s *Store) Snoozes(ctx context.Context, hookID string, keys []string, now int64) (map[string]hook.Snooze, error) {
+	found := map[string]hook.Snooze{}
+	err := s.byKey(ctx, snoozePartition(hookID), keys, now, func(key string, r *reader) {
+		found[key] = hook.Snooze{
+			UntilMS: r.num("until_ms"), By: r.str("by"), Suppressed: r.num("suppressed"),
+			LastEvent: r.str("last_event"), LastReason: r.str("last_reason"),
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read windows of hook %s: %w", hookID, err)
+	}
+	return found, nil
+}
+
+// byKey reads those items of a partition that exist and have not expired, and
+// calls each with the caller's key of it.
+func (s *Store) byKey(ctx context.Context, pk string, keys []string, now int64, each func(key string, r *reader)) error {
+	asked := make(map[string]string, len(keys)) // by sort key
+	var ask []item
+	for _, key := range keys {
+		sk := sortKey(key)
+		asked[sk] = key
+		ask = append(ask, stateKey(pk, sk))
+	}
+	its, err := s.getAll(ctx, ask)
+	if err != nil {
+		return err
+	}
+	for _, it := range its {
+		if expired(it, now) {
+			continue
+		}
+		r := reader{it: it}
+		key := asked[r.str("sk")]
+		each(key, &r)
+		if r.err != nil {
+			return fmt.Errorf("decode %s: %w", key, r.err)
+		}
+	}
+	return nil
+}
+
+// Admit (W7) stores slot, windows and rows, or nothing. hook.ErrExists when one
+// of the rows exists already (the delivery was admitted before), as a
+// *hook.Conflict that says which row; hook.ErrStale when the slot is not as
+// read or a window is open: judge again; hook.ErrBusy when others kept getting
+// in between. At most 99 rows and windows together.
+//
+// One request; 2 WCU for the slot and for each window, twice the cost of
+// CreateDelivery for each row: 2 KB + 4. So one event of up to a KB with a
+// window: 8 WCU. DynamoDB takes 4 MB in one transaction.
+func (s *Store) Admit(ctx context.Context, a hook.Admission) error {
+	if err := s.admit(ctx, a); err != nil {
+		return fmt.Errorf("admit %d events to hook %s: %w", len(a.Rows), a.HookID, err)
+	}
+	return nil
+}
+
+func (s *Store) admit(ctx context.Context, a hook.Admission) error {
+	mark, sec := newMark(), unixSeconds(a.NowMS)
+	var writes []types.TransactWriteItem
+	if w := a.Slot; w != nil {
+		it := stateKey(slotPartition(a.HookID), sortKey(w.Key))
+		it["rev"], it["expires_at"] = num(w.Read+1), num(sec+slotAge)
+		putStr(it, "sig", w.Slot.Sig)
+		it["seen"] = str(w.Slot.Seen) // always: SeeSlot compares it
+		putStr(it, "by", w.Slot.By)
+		c := condition{expr: "rev = :read", values: item{":read": num(w.Read)}}
+		if w.Read == 0 {
+			c = condition{expr: gone, values: item{":sec": num(sec)}}
+		}
+		writes = append(writes, putWrite(s.state, it, mark, c))
+	}
+	for _, w := range a.Snoozes {
+		it := stateKey(snoozePartition(a.HookID), sortKey(w.Key))
+		it["until_ms"], it["suppressed"] = num(w.Snooze.UntilMS), num(w.Snooze.Suppressed)
+		putNum(it, "expires_at", w.ExpiresAt)
+		putStr(it, "by", w.Snooze.By)
+		putStr(it, "last_event", w.Snooze.LastEvent)
+		putStr(it, "last_reason", w.Snooze.LastReason)
+		writes = append(writes, putWrite(s.state, it, mark, condition{
+			expr: gone + " OR until_ms <= :now", values: item{":sec": num(sec), ":now": num(a.NowMS)},
+		}))
+	}
+	before := len(writes)
+	for _, d := range a.Rows {
+		w, err := s.rowWrite(d, mark, a.NowMS)
+		if err != nil {
+			return err
+		}
+		writes = append(writes, w)
+	}
+	if len(writes) == 0 {
+		return nil
+	}
+
+	refused, err := s.transact(ctx, mark, writes)
+	if err != nil || refused == nil {
+		return err
+	}
+	// A row first: what was admitted before is done, whatever slot and windows
+	// have become since.
+	if len(refused) != len(writes) {
+		return fmt.Errorf("%d reasons for %d writes", len(refused), len(writes))
+	}
+	if err := conflict(refused[before:], nil, a.Rows); err != nil {
+		return err
+	}
+	return hook.ErrStale
+}
+
+// SeeSlot raises a slot's Seen to eventID on condition that its Sig is sig and
+// its Seen is less; false, and nothing written, otherwise.
+//
+// One request, 1 WCU.
+func (s *Store) SeeSlot(ctx context.Context, hookID, key, sig, eventID string, now int64) (seen bool, err error) {
+	// Rev too: an admission judged by what was read before must not take Seen
+	// back.
+	c := condition{
+		expr: "sig = :sig AND seen < :event AND (" + fresh + ")",
+		values: item{
+			":sig": str(sig), ":event": str(eventID), ":one": num(1),
+			":sec": num(unixSeconds(now)), ":expires": num(unixSeconds(now) + slotAge),
+		},
+	}
+	if sig == "" {
+		c.expr = "attribute_not_exists(sig) AND seen < :event AND (" + fresh + ")"
+		delete(c.values, ":sig")
+	}
+	_, seen, err = s.update(ctx, stateKey(slotPartition(hookID), sortKey(key)),
+		"SET seen = :event, rev = rev + :one, expires_at = :expires, w = :w", newMark(), types.ReturnValueNone, c)
+	if err != nil {
+		return false, fmt.Errorf("advance slot of hook %s: %w", hookID, err)
+	}
+	return seen, nil
+}
+
+// AddSuppressed adds n to a window's count and notes the last event and the
+// reason, on condition that the window still ends at untilMS; false, and
+// nothing written, otherwise.
+//
+// One request, 1 WCU.
+func (s *Store) AddSuppressed(ctx context.Context, hookID, key string, untilMS, n int64, lastEvent, reason string) (added bool, err error) {
+	_, added, err = s.update(ctx, stateKey(snoozePartition(hookID), sortKey(key)),
+		"SET last_event = :event, last_reason = :reason, w = :w ADD suppressed :n", newMark(), types.ReturnValueNone, condition{
+			// Unlike elsewhere the condition would still hold when the SDK
+			// repeats a request that took effect, and count again: hence w.
+			expr:   "until_ms = :until AND w <> :w",
+			values: item{":until": num(untilMS), ":n": num(n), ":event": str(lastEvent), ":reason": str(reason)},
+		})
+	if err != nil {
+		return false, fmt.Errorf("count in window of hook %s: %w", hookID, err)
+	}
+	return added, nil
+}
+
+// GiveBack (W9) undoes what the admission of d remembered, each only while d's
+// event is the one that opened it: the slot forgets its Sig (Seen stays), the
+// window ends. Doing it twice is harmless.
+//
+// A request and 1 WCU for each of slot and window.
+func (s *Store) GiveBack(ctx context.Context, d hook.Delivery) error {
+	var errs []error
+	if d.SlotKey != "" {
+		_, _, err := s.update(ctx, stateKey(slotPartition(d.HookID), sortKey(d.SlotKey)),
+			"SET rev = rev + :one, w = :w REMOVE sig", newMark(), types.ReturnValueNone, condition{
+				expr: "#by = :event AND attribute_exists(sig)", names: byName,
+				values: item{":event": str(d.Event.ID), ":one": num(1)},
+			})
+		errs = append(errs, err)
+	}
+	if d.SnoozeKey != "" {
+		_, _, err := s.update(ctx, stateKey(snoozePartition(d.HookID), sortKey(d.SnoozeKey)),
+			"SET until_ms = :zero, w = :w", newMark(), types.ReturnValueNone, condition{
+				expr: "#by = :event AND until_ms > :zero", names: byName,
+				values: item{":event": str(d.Event.ID), ":zero": num(0)},
+			})
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("give back what event %s claimed of hook %s: %w", d.Event.ID, d.HookID, err)
+	}
+	return nil
+}

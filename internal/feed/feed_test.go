@@ -1,0 +1,861 @@
+package feed_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"eventhooks/internal/feed"
+	"eventhooks/internal/hook"
+)
+
+var bothKinds = []string{hook.KindHook, hook.KindSource}
+
+// table is a store whose transactions show item by item.
+type table struct {
+	mu    sync.Mutex
+	epoch int64                  // as readers see it
+	next  int64                  // of the last transaction begun
+	rows  map[string]hook.Record // by kind and id
+	page  int                    // records of a page, at most; 0: as asked
+	reads []string
+	fail  func(read string) error // nil: nothing fails
+}
+
+func newTable() *table { return &table{rows: map[string]hook.Record{}} }
+
+// begin starts a transaction of which nothing shows yet. The returned records
+// are shown one by one with show, the epoch with showEpoch.
+func (s *table) begin(rs ...hook.Record) []hook.Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next++
+	rs = slices.Clone(rs)
+	for i := range rs {
+		rs[i].Changed = s.next
+	}
+	return rs
+}
+
+func (s *table) showEpoch(r hook.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.epoch = max(s.epoch, r.Changed)
+}
+
+func (s *table) show(rs ...hook.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range rs {
+		if k := r.Kind + "/" + r.ID; r.Changed > s.rows[k].Changed {
+			s.rows[k] = r
+		}
+	}
+}
+
+// write is a transaction from beginning to end.
+func (s *table) write(rs ...hook.Record) {
+	rs = s.begin(rs...)
+	s.showEpoch(rs[0])
+	s.show(rs...)
+}
+
+// read notes a read, and fails it if the test wants that.
+func (s *table) read(format string, args ...any) error {
+	r := fmt.Sprintf(format, args...)
+	s.mu.Lock()
+	s.reads = append(s.reads, r)
+	fail := s.fail
+	s.mu.Unlock()
+	if fail == nil {
+		return nil
+	}
+	return fail(r)
+}
+
+// took returns the reads since it was called last.
+func (s *table) took() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rs := s.reads
+	s.reads = nil
+	return rs
+}
+
+func (s *table) Epoch(_ context.Context, f hook.Feed) (int64, error) {
+	if err := s.read("epoch %s", f); err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.epoch, nil
+}
+
+func (s *table) List(_ context.Context, kind, prefix, after string, limit int, _ int64) ([]hook.Record, bool, error) {
+	if err := s.read("list %s after %q", kind, prefix+after); err != nil {
+		return nil, false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.page > 0 {
+		limit = min(limit, s.page)
+	}
+	var page []hook.Record
+	for _, k := range slices.Sorted(maps.Keys(s.rows)) {
+		if r := s.rows[k]; r.Kind == kind && r.ID > after && !r.Deleted {
+			if len(page) == limit {
+				return page, true, nil
+			}
+			page = append(page, r)
+		}
+	}
+	return page, false, nil
+}
+
+func (s *table) Changes(_ context.Context, kind string, since int64) ([]hook.Record, error) {
+	if err := s.read("changes %s > %d", kind, since); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var rs []hook.Record
+	for _, r := range s.rows {
+		if r.Kind == kind && r.Changed > since {
+			rs = append(rs, r)
+		}
+	}
+	slices.SortFunc(rs, func(a, b hook.Record) int { return int(a.Changed - b.Changed) })
+	return rs, nil
+}
+
+// shelf is a sink.
+type shelf struct {
+	mu     sync.Mutex
+	has    map[string]string // data by kind/id
+	log    []string          // what was done to it
+	refuse func(hook.Record) error
+}
+
+func newShelf() *shelf { return &shelf{has: map[string]string{}} }
+
+func (s *shelf) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.has, s.log = map[string]string{}, append(s.log, "reset")
+}
+
+func (s *shelf) Apply(r hook.Record) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refuse != nil {
+		if err := s.refuse(r); err != nil {
+			return err
+		}
+	}
+	k := r.Kind + "/" + r.ID
+	if r.Deleted {
+		s.log = append(s.log, "-"+k)
+		delete(s.has, k)
+		return nil
+	}
+	s.log = append(s.log, "+"+k+"="+string(r.Data))
+	s.has[k] = string(r.Data)
+	return nil
+}
+
+// did returns what was done to the sink since it was called last.
+func (s *shelf) did() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.log
+	s.log = nil
+	return l
+}
+
+func (s *shelf) holds() map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.has)
+}
+
+func aHook(id, data string) hook.Record {
+	return hook.Record{Kind: hook.KindHook, ID: id, Data: []byte(data)}
+}
+
+func aSource(id, data string) hook.Record {
+	return hook.Record{Kind: hook.KindSource, ID: id, Data: []byte(data)}
+}
+
+func gone(kind, id string) hook.Record { return hook.Record{Kind: kind, ID: id, Deleted: true} }
+
+// world is a feed on a table, with a clock of its own.
+type world struct {
+	t     *testing.T
+	table *table
+	shelf *shelf
+	feed  *feed.Feed
+	at    time.Time
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, table: newTable(), shelf: newShelf(), at: time.Unix(1_800_000_000, 0)}
+	w.feed = feed.New(w.table, hook.FeedHooks, bothKinds, w.shelf, func() time.Time { return w.at })
+	return w
+}
+
+func (w *world) refresh() {
+	w.t.Helper()
+	if err := w.feed.Refresh(context.Background()); err != nil {
+		w.t.Fatalf("Refresh() = %v; want nil", err)
+	}
+}
+
+// settle lets time pass until nothing is open any more.
+func (w *world) settle() {
+	w.t.Helper()
+	w.refresh()
+	w.at = w.at.Add(10 * time.Second)
+	w.refresh()
+	w.table.took()
+	w.shelf.did()
+}
+
+func (w *world) reads(want ...string) {
+	w.t.Helper()
+	if diff := cmp.Diff(want, w.table.took()); diff != "" {
+		w.t.Errorf("reads (-want +got):\n%s", diff)
+	}
+}
+
+func (w *world) did(want ...string) {
+	w.t.Helper()
+	if diff := cmp.Diff(want, w.shelf.did()); diff != "" {
+		w.t.Errorf("done to the sink (-want +got):\n%s", diff)
+	}
+}
+
+func (w *world) holds(want map[string]string) {
+	w.t.Helper()
+	if diff := cmp.Diff(want, w.shelf.holds()); diff != "" {
+		w.t.Errorf("the sink holds (-want +got):\n%s", diff)
+	}
+}
+
+func TestFeed_Refresh(t *testing.T) {
+	t.Run("the first load reads the epoch, then all pages of each kind", func(t *testing.T) {
+		w := newWorld(t)
+		w.table.page = 2
+		w.table.write(aHook("a", "1"), aHook("b", "2"), aHook("c", "3"), aHook("d", "4"), aHook("e", "5"))
+		w.table.write(aSource("s/t", "6"))
+		w.refresh()
+		w.reads("epoch hooks", `list hook after ""`, `list hook after "b"`, `list hook after "d"`, `list source after ""`)
+		w.did("reset", "+hook/a=1", "+hook/b=2", "+hook/c=3", "+hook/d=4", "+hook/e=5", "+source/s/t=6")
+	})
+
+	t.Run("an empty table needs one read from then on", func(t *testing.T) {
+		w := newWorld(t)
+		w.refresh()
+		w.did("reset")
+		w.table.took()
+		w.refresh()
+		w.reads("epoch hooks")
+	})
+
+	t.Run("nothing moved for 10 s: exactly one read", func(t *testing.T) {
+		w := newWorld(t)
+		w.table.write(aHook("a", "1"))
+		w.settle()
+		for range 3 {
+			w.refresh()
+		}
+		w.reads("epoch hooks", "epoch hooks", "epoch hooks")
+		w.did()
+	})
+
+	t.Run("a write that ended is seen by the next call", func(t *testing.T) {
+		w := newWorld(t)
+		w.table.write(aHook("a", "1"))
+		w.settle()
+		w.table.write(aHook("b", "2"))
+		w.refresh()
+		w.reads("epoch hooks", "changes hook > 1", "changes source > 1")
+		w.did("+hook/b=2")
+	})
+
+	t.Run("a deletion removes", func(t *testing.T) {
+		w := newWorld(t)
+		w.table.write(aHook("a", "1"), aHook("b", "2"))
+		w.settle()
+		w.table.write(gone(hook.KindHook, "a"))
+		w.refresh()
+		w.did("-hook/a")
+		w.holds(map[string]string{"hook/b": "2"})
+	})
+
+	t.Run("changes come in the order they were made, across kinds", func(t *testing.T) {
+		w := newWorld(t)
+		w.settle()
+		w.table.write(aSource("z", "1"))
+		w.table.write(aHook("y", "2"))
+		w.table.write(aSource("x", "3"))
+		w.table.write(aHook("w", "4"))
+		w.refresh()
+		w.did("+source/z=1", "+hook/y=2", "+source/x=3", "+hook/w=4")
+	})
+
+	t.Run("queries go on for 10 s after a move, and apply nothing twice", func(t *testing.T) {
+		w := newWorld(t)
+		w.settle()
+		w.table.write(aHook("a", "1"))
+		w.refresh()
+		w.at = w.at.Add(9999 * time.Millisecond)
+		w.refresh()
+		w.at = w.at.Add(time.Millisecond)
+		w.refresh()
+		w.at = w.at.Add(time.Millisecond)
+		w.refresh()
+		w.reads(
+			"epoch hooks", "changes hook > 0", "changes source > 0",
+			"epoch hooks", "changes hook > 0", "changes source > 0",
+			"epoch hooks", "changes hook > 0", "changes source > 0",
+			"epoch hooks",
+		)
+		w.did("+hook/a=1")
+	})
+
+	t.Run("a record that shows after its epoch is found", func(t *testing.T) {
+		w := newWorld(t)
+		w.settle()
+		rs := w.table.begin(aHook("a", "1"), aSource("s", "2"))
+		w.table.showEpoch(rs[0])
+		w.refresh()
+		w.did()
+		w.table.show(rs[1])
+		w.at = w.at.Add(4 * time.Second)
+		w.refresh()
+		w.did("+source/s=2")
+		w.table.show(rs[0])
+		w.at = w.at.Add(5 * time.Second)
+		w.refresh()
+		w.did("+hook/a=1")
+	})
+
+	t.Run("a record that shows before its epoch is applied once", func(t *testing.T) {
+		w := newWorld(t)
+		w.settle()
+		w.table.write(aHook("a", "1"))
+		rs := w.table.begin(aHook("b", "2"))
+		w.table.show(rs...)
+		w.refresh()
+		w.did("+hook/a=1", "+hook/b=2")
+		w.table.showEpoch(rs[0])
+		w.refresh()
+		w.did()
+	})
+
+	t.Run("a record that shows after the first load is found", func(t *testing.T) {
+		w := newWorld(t)
+		w.table.write(aHook("a", "1"))
+		rs := w.table.begin(aHook("b", "2"))
+		w.table.showEpoch(rs[0])
+		w.table.write(aHook("c", "3"))
+		w.refresh()
+		w.did("reset", "+hook/a=1", "+hook/c=3")
+		w.table.show(rs...)
+		w.at = w.at.Add(time.Second)
+		w.refresh()
+		w.did("+hook/b=2")
+	})
+
+	t.Run("a first load on a long history looks back a little, not at everything", func(t *testing.T) {
+		w := newWorld(t)
+		for i := range 500 {
+			w.table.write(aHook("a", fmt.Sprint(i)))
+		}
+		w.refresh()
+		w.table.took()
+		w.refresh()
+		w.reads("epoch hooks", "changes hook > 400", "changes source > 400")
+		w.at = w.at.Add(10 * time.Second)
+		w.refresh()
+		w.table.took()
+		w.refresh()
+		w.reads("epoch hooks")
+	})
+
+	t.Run("the cursor follows a stream of edits that never pauses", func(t *testing.T) {
+		w := newWorld(t)
+		w.settle()
+		for i := range 20 {
+			w.table.write(aHook("a", fmt.Sprint(i)))
+			w.refresh()
+			w.at = w.at.Add(4 * time.Second)
+		}
+		w.table.took()
+		w.refresh()
+		// 20 epochs, the last three of them seen less than 10 s before the
+		// query that came last.
+		w.reads("epoch hooks", "changes hook > 17", "changes source > 17")
+	})
+
+	t.Run("a restored table is loaded afresh", func(t *testing.T) {
+		w := newWorld(t)
+		w.table.write(aHook("a", "1"))
+		w.table.write(aHook("b", "2"))
+		w.settle()
+		w.table.epoch, w.table.next = 1, 1
+		delete(w.table.rows, "hook/b")
+		w.refresh()
+		w.reads("epoch hooks", `list hook after ""`, `list source after ""`)
+		w.did("reset", "+hook/a=1")
+		w.table.write(aHook("c", "3")) // epoch 2 once more, but another 2
+		w.refresh()
+		w.holds(map[string]string{"hook/a": "1", "hook/c": "3"})
+	})
+
+	t.Run("a table restored while a move settles is loaded afresh", func(t *testing.T) {
+		w := newWorld(t)
+		w.table.write(aHook("a", "1"))
+		w.settle()
+		w.table.write(aHook("b", "2"))
+		w.refresh()
+		w.table.epoch, w.table.next = 1, 1
+		delete(w.table.rows, "hook/b")
+		w.refresh()
+		w.holds(map[string]string{"hook/a": "1"})
+	})
+
+	t.Run("changes after a day without a look are loaded afresh", func(t *testing.T) {
+		w := newWorld(t)
+		w.table.write(aHook("a", "1"), aHook("b", "2"))
+		w.settle()
+		w.table.write(gone(hook.KindHook, "a"))
+		delete(w.table.rows, "hook/a") // its tombstone expires
+		w.at = w.at.Add(24 * time.Hour)
+		w.refresh()
+		w.reads("epoch hooks", `list hook after ""`, `list source after ""`)
+		w.holds(map[string]string{"hook/b": "2"})
+	})
+
+	t.Run("a move that had not settled a day ago is loaded afresh", func(t *testing.T) {
+		w := newWorld(t)
+		w.table.write(aHook("a", "1"))
+		w.settle()
+		rs := w.table.begin(gone(hook.KindHook, "a"))
+		w.table.showEpoch(rs[0])
+		w.refresh()
+		delete(w.table.rows, "hook/a") // it showed, and expired
+		w.at = w.at.Add(24 * time.Hour)
+		w.refresh()
+		w.holds(map[string]string{})
+	})
+
+	t.Run("nothing changed for a day: still one read", func(t *testing.T) {
+		w := newWorld(t)
+		w.table.write(aHook("a", "1"))
+		w.settle()
+		w.at = w.at.Add(48 * time.Hour)
+		w.refresh()
+		w.reads("epoch hooks")
+		w.did()
+	})
+}
+
+func TestFeed_Refresh_failures(t *testing.T) {
+	down := errors.New("the store is down")
+	failing := func(w *world, prefix string) {
+		w.table.fail = func(read string) error {
+			if strings.HasPrefix(read, prefix) {
+				return down
+			}
+			return nil
+		}
+	}
+	expect := func(w *world, want error) {
+		w.t.Helper()
+		if err := w.feed.Refresh(context.Background()); !errors.Is(err, want) {
+			w.t.Fatalf("Refresh() = %v; want %v", err, want)
+		}
+	}
+
+	for _, read := range []string{"epoch", "list hook", `list hook after "b"`, "list source"} {
+		t.Run("a load that fails at "+read+" touches nothing and is made again", func(t *testing.T) {
+			w := newWorld(t)
+			w.table.page = 2
+			w.table.write(aHook("a", "1"), aHook("b", "2"), aHook("c", "3"), aSource("s", "4"))
+			failing(w, read)
+			expect(w, down)
+			w.did()
+			w.table.fail = nil
+			w.refresh()
+			w.did("reset", "+hook/a=1", "+hook/b=2", "+hook/c=3", "+source/s=4")
+		})
+	}
+
+	for _, read := range []string{"epoch", "changes hook", "changes source"} {
+		t.Run("changes that fail at "+read+" touch nothing and come again", func(t *testing.T) {
+			w := newWorld(t)
+			w.table.write(aHook("a", "1"))
+			w.settle()
+			w.table.write(aHook("b", "2"))
+			w.table.write(aSource("s", "3"))
+			failing(w, read)
+			for range 3 { // however long it lasts
+				expect(w, down)
+				w.at = w.at.Add(20 * time.Second)
+			}
+			w.did()
+			w.table.fail = nil
+			w.refresh()
+			w.did("+hook/b=2", "+source/s=3")
+		})
+	}
+
+	t.Run("a reload that fails leaves the sink as it was", func(t *testing.T) {
+		w := newWorld(t)
+		w.table.write(aHook("a", "1"))
+		w.settle()
+		w.table.epoch = 0
+		failing(w, "list source")
+		expect(w, down)
+		w.did()
+		w.holds(map[string]string{"hook/a": "1"})
+	})
+
+	t.Run("a record that the sink refuses fails the call, and comes again alone", func(t *testing.T) {
+		refused := errors.New("cannot be read")
+		w := newWorld(t)
+		w.settle()
+		w.table.write(aHook("a", "1"))
+		w.table.write(aHook("b", "2"))
+		w.table.write(aHook("c", "3"))
+		w.shelf.refuse = func(r hook.Record) error {
+			if r.ID == "b" {
+				return refused
+			}
+			return nil
+		}
+		expect(w, refused)
+		w.did("+hook/a=1", "+hook/c=3")
+		w.at = w.at.Add(time.Minute)
+		expect(w, refused)
+		w.did()
+		w.shelf.refuse = nil
+		w.refresh()
+		w.did("+hook/b=2")
+	})
+
+	t.Run("a load with a record that the sink refuses fails, and is made again", func(t *testing.T) {
+		refused := errors.New("cannot be read")
+		w := newWorld(t)
+		w.table.write(aHook("a", "1"), aHook("b", "2"))
+		w.shelf.refuse = func(r hook.Record) error {
+			if r.ID == "a" {
+				return refused
+			}
+			return nil
+		}
+		expect(w, refused)
+		w.holds(map[string]string{"hook/b": "2"})
+		w.shelf.refuse = nil
+		w.refresh()
+		w.holds(map[string]string{"hook/a": "1", "hook/b": "2"})
+	})
+}
+
+// gate makes reads of the epoch wait until they are let through.
+type gate struct {
+	*table
+	enter chan struct{} // one value for each read of the epoch that has begun
+	leave chan error    // one value lets one through
+}
+
+func (g *gate) Epoch(ctx context.Context, f hook.Feed) (int64, error) {
+	g.enter <- struct{}{}
+	select {
+	case err := <-g.leave:
+		if err != nil {
+			return 0, err
+		}
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	return g.table.Epoch(ctx, f)
+}
+
+func TestFeed_Refresh_concurrent(t *testing.T) {
+	type call struct {
+		cancel context.CancelFunc
+		done   chan error
+	}
+	start := func(f *feed.Feed) call {
+		ctx, cancel := context.WithCancel(context.Background())
+		c := call{cancel, make(chan error, 1)}
+		go func() { c.done <- f.Refresh(ctx) }()
+		synctest.Wait() // it has come as far as it can
+		return c
+	}
+	setUp := func(t *testing.T) (*gate, *shelf, *feed.Feed) {
+		g := &gate{newTable(), make(chan struct{}, 100), make(chan error)}
+		s := newShelf()
+		return g, s, feed.New(g, hook.FeedHooks, bothKinds, s, nil)
+	}
+	ended := func(t *testing.T, c call, want error) {
+		t.Helper()
+		synctest.Wait()
+		select {
+		case err := <-c.done:
+			if !errors.Is(err, want) {
+				t.Errorf("Refresh() = %v; want %v", err, want)
+			}
+		default:
+			t.Error("Refresh has not returned")
+		}
+	}
+	waits := func(t *testing.T, c call) {
+		t.Helper()
+		synctest.Wait()
+		select {
+		case err := <-c.done:
+			t.Errorf("Refresh() = %v; want it to wait", err)
+		default:
+		}
+	}
+
+	in := func(name string, test func(t *testing.T)) {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
+	}
+
+	in("waiting calls share one refresh that began after they were made", func(t *testing.T) {
+		g, s, f := setUp(t)
+		first := start(f)
+		g.write(aHook("a", "1")) // the first may or may not see it; the others must
+		second, third := start(f), start(f)
+		if n := len(g.enter); n != 1 {
+			t.Fatalf("%d reads of the epoch at once; want 1", n)
+		}
+		g.leave <- nil
+		ended(t, first, nil)
+		waits(t, second)
+		waits(t, third)
+		g.leave <- nil
+		ended(t, second, nil)
+		ended(t, third, nil)
+		if n := len(g.enter); n != 2 {
+			t.Errorf("%d reads of the epoch for three calls; want 2", n)
+		}
+		if diff := cmp.Diff(map[string]string{"hook/a": "1"}, s.holds()); diff != "" {
+			t.Errorf("the sink holds (-want +got):\n%s", diff)
+		}
+	})
+
+	in("a call does not share a refresh that was on when it was made", func(t *testing.T) {
+		g, s, f := setUp(t)
+		first := start(f)
+		g.leave <- nil
+		ended(t, first, nil)
+		<-g.enter
+		second := start(f) // stands before its read of the epoch
+		g.write(aHook("a", "1"))
+		third := start(f)
+		g.leave <- errors.New("down")
+		synctest.Wait()
+		<-second.done
+		waits(t, third)
+		g.leave <- nil
+		ended(t, third, nil)
+		if got := s.holds()["hook/a"]; got != "1" {
+			t.Errorf("the sink holds %q for hook/a; want 1", got)
+		}
+	})
+
+	in("calls that wait share a failure, so that an outage is not waited for in turn", func(t *testing.T) {
+		g, _, f := setUp(t)
+		down := errors.New("the store is down")
+		first := start(f)
+		second, third := start(f), start(f)
+		g.leave <- nil
+		ended(t, first, nil)
+		g.leave <- down
+		ended(t, second, down)
+		ended(t, third, down)
+	})
+
+	in("a call that gives up does not fail those who wait behind it", func(t *testing.T) {
+		g, _, f := setUp(t)
+		first := start(f)
+		second, third, fourth := start(f), start(f), start(f)
+		second.cancel() // while it waits for its turn
+		ended(t, second, context.Canceled)
+		first.cancel() // while it reads
+		ended(t, first, context.Canceled)
+		waits(t, third)
+		waits(t, fourth)
+		g.leave <- nil
+		ended(t, third, nil)
+		ended(t, fourth, nil)
+	})
+
+	in("a call that is over before it began reads nothing", func(t *testing.T) {
+		g, _, f := setUp(t)
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := f.Refresh(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("Refresh() = %v; want %v", err, context.Canceled)
+		}
+		if len(g.enter) != 0 {
+			t.Error("it read the epoch")
+		}
+	})
+
+	in("many at once see what was written before them", func(t *testing.T) {
+		tab, s := newTable(), newShelf()
+		f := feed.New(tab, hook.FeedHooks, bothKinds, s, nil)
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() {
+				for j := range 20 {
+					id := fmt.Sprintf("%d-%d", i, j)
+					tab.mu.Lock() // a transaction that shows at once
+					tab.next++
+					tab.epoch = tab.next
+					tab.rows["hook/"+id] = hook.Record{Kind: hook.KindHook, ID: id, Changed: tab.next, Data: []byte("x")}
+					tab.mu.Unlock()
+					if err := f.Refresh(context.Background()); err != nil {
+						t.Errorf("Refresh() = %v; want nil", err)
+					}
+					if s.holds()["hook/"+id] == "" {
+						t.Errorf("hook %s was written before the call, and is not there after it", id)
+					}
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+// TestFeed_Refresh_anyOrder lets transactions show in any order and at any
+// speed up to 9 s, reads fail, time pass and tables be restored, and holds the
+// one promise: after Refresh, the sink has what was written before it.
+func TestFeed_Refresh_anyOrder(t *testing.T) {
+	type open struct {
+		rs    []hook.Record
+		steps []int // what has not shown yet: -1 the epoch, else a record
+		began time.Time
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		tab, s := newTable(), newShelf()
+		at := time.Unix(1_800_000_000, 0)
+		f := feed.New(tab, hook.FeedHooks, bothKinds, s, func() time.Time { return at })
+		var pending []open
+		written := map[string]hook.Record{} // by writes that have ended
+		showOne := func(i int) {
+			p := &pending[i]
+			if k := p.steps[0]; k < 0 {
+				tab.showEpoch(p.rs[0])
+			} else {
+				tab.show(p.rs[k])
+			}
+			if p.steps = p.steps[1:]; len(p.steps) == 0 {
+				for _, r := range p.rs {
+					if k := r.Kind + "/" + r.ID; r.Changed > written[k].Changed {
+						written[k] = r
+					}
+				}
+				pending = slices.Delete(pending, i, i+1)
+			}
+		}
+		n := 0
+		t.Repeat(map[string]func(*rapid.T){
+			"begin": func(t *rapid.T) {
+				var rs []hook.Record
+				for range rapid.IntRange(1, 3).Draw(t, "records") {
+					n++
+					r := hook.Record{
+						Kind: rapid.SampledFrom(bothKinds).Draw(t, "kind"),
+						ID:   rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "id"),
+						Data: fmt.Append(nil, n),
+					}
+					if slices.ContainsFunc(rs, func(o hook.Record) bool { return o.Kind == r.Kind && o.ID == r.ID }) {
+						continue
+					}
+					if rapid.IntRange(0, 3).Draw(t, "delete") == 0 {
+						r.Deleted, r.Data = true, nil
+					}
+					rs = append(rs, r)
+				}
+				rs = tab.begin(rs...)
+				steps := []int{-1}
+				for i := range rs {
+					steps = append(steps, i)
+				}
+				pending = append(pending, open{rs, rapid.Permutation(steps).Draw(t, "order"), at})
+			},
+			"show": func(t *rapid.T) {
+				if len(pending) == 0 {
+					t.Skip("nothing to show")
+				}
+				showOne(rapid.IntRange(0, len(pending)-1).Draw(t, "transaction"))
+			},
+			"pass": func(t *rapid.T) {
+				at = at.Add(time.Duration(rapid.Int64Range(1, 12_000).Draw(t, "ms")) * time.Millisecond)
+				for i := 0; i < len(pending); {
+					if at.Sub(pending[i].began) > 9*time.Second {
+						showOne(i) // if it was the last step, the next one moves here
+						continue
+					}
+					i++
+				}
+			},
+			"sleep": func(*rapid.T) {
+				for len(pending) > 0 {
+					showOne(0)
+				}
+				at = at.Add(25 * time.Hour)
+				for k, r := range tab.rows {
+					if r.Deleted {
+						delete(tab.rows, k)
+					}
+				}
+			},
+			"refresh": func(t *rapid.T) {
+				if rapid.IntRange(0, 4).Draw(t, "fail") == 0 {
+					left := rapid.IntRange(0, 3).Draw(t, "after")
+					tab.fail = func(string) error {
+						if left--; left < 0 {
+							return errors.New("down")
+						}
+						return nil
+					}
+				}
+				err := f.Refresh(context.Background())
+				tab.fail = nil
+				if err != nil {
+					return
+				}
+				has := s.holds()
+				for k, r := range written {
+					// What is not yet written may show already.
+					shown := tab.rows[k]
+					want, ok := string(r.Data), !r.Deleted
+					if shown.Changed > r.Changed {
+						want, ok = string(shown.Data), !shown.Deleted
+					}
+					if got, there := has[k]; there != ok || got != want {
+						t.Fatalf("the sink has %s = %q, %t; want %q, %t", k, got, there, want, ok)
+					}
+				}
+			},
+		})
+	})
+}

@@ -1,0 +1,113 @@
+package schema
+
+import (
+	"encoding/json"
+	"time"
+
+	"eventhooks/internal/hook"
+	"eventhooks/internal/strictjson"
+)
+
+// Time returns how people read a time given in Unix milliseconds: RFC 3339,
+// UTC, with milliseconds; nil, which is null, for 0.
+func Time(ms int64) *string {
+	if ms == 0 {
+		return nil
+	}
+	s := time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z")
+	return &s
+}
+
+// ShownDelivery is a row of the delivery list.
+type ShownDelivery struct {
+	EventID   string         `json:"event_id"`
+	HookID    string         `json:"hook_id"`
+	Source    string         `json:"source"`
+	Event     string         `json:"event"`
+	Status    hook.Status    `json:"status"`
+	Run       int64          `json:"run"`
+	DueAt     *string        `json:"due_at"`
+	Reason    *string        `json:"reason"`
+	CreatedAt *string        `json:"created_at"`
+	Attempts  []shownAttempt `json:"attempts"`
+}
+
+type shownAttempt struct {
+	At     *string `json:"at"`
+	TookMS int64   `json:"took_ms"`
+	Status *int    `json:"status"`
+	Error  *string `json:"error"`
+	IP     *string `json:"ip"`
+}
+
+// ShownDetail is a delivery with what was sent and answered.
+type ShownDetail struct {
+	ShownDelivery
+	Data     json.RawMessage `json:"data"`
+	Response *ShownAnswer    `json:"response"`
+}
+
+// ShownAnswer is what a receiver answered, or what went wrong instead.
+type ShownAnswer struct {
+	Status  int               `json:"status,omitempty"` // left out when there was no answer
+	Headers map[string]string `json:"headers,omitzero"`
+	Body    *string           `json:"body,omitempty"`
+	Error   string            `json:"error,omitempty"`
+}
+
+// ShowDelivery returns a row of the delivery list.
+func ShowDelivery(d hook.Delivery) ShownDelivery {
+	s := ShownDelivery{
+		EventID: d.Event.ID, HookID: d.HookID, Source: d.Event.Source, Event: d.Event.Event,
+		Status: d.Status, Run: d.Run, Reason: orNull(d.Reason), CreatedAt: Time(d.CreatedMS),
+		Attempts: make([]shownAttempt, 0, len(d.Attempts)),
+	}
+	if d.Status == hook.Pending {
+		s.DueAt = Time(d.DueMS)
+	}
+	for _, a := range d.Attempts {
+		s.Attempts = append(s.Attempts, shownAttempt{
+			At: Time(a.AtMS), TookMS: a.TookMS, Status: orNull(a.Code), Error: orNull(a.Error), IP: orNull(a.IP),
+		})
+	}
+	return s
+}
+
+// ShowDetail returns a delivery as v may see it: with its event's data and the
+// answer to its last failed attempt.
+func ShowDetail(d hook.Delivery, v View) ShownDetail {
+	s := ShownDetail{ShownDelivery: ShowDelivery(d), Data: json.RawMessage(d.Event.Data)}
+	if d.Event.Source == hook.PingSource && v == ForReader {
+		s.Data = redactPing(d.Event.Data)
+	}
+	if d.Response != nil {
+		answer := ShowAnswer(*d.Response)
+		s.Response = &answer
+	}
+	return s
+}
+
+// ShowAnswer returns what a receiver answered, without secrets of its headers.
+func ShowAnswer(r hook.Response) ShownAnswer {
+	return ShownAnswer{Status: r.Code, Headers: redactHeaders(r.Headers), Body: &r.Body}
+}
+
+// EventBody returns the body of a `webhook` request: the fields of the data,
+// flat, and the event's source and event, which win. data is a JSON object.
+func EventBody(source, event string, data []byte) (json.RawMessage, error) {
+	members, err := strictjson.Object(data, strictjson.Limits{})
+	if err != nil {
+		return nil, err
+	}
+	b := []byte{'{'}
+	for _, m := range members {
+		if m.Name == "source" || m.Name == "event" {
+			continue
+		}
+		b = append(append(b, marshal(m.Name)...), ':')
+		b = append(strictjson.Compact(b, m.Value), ',')
+	}
+	b = append(append(b, `"source":`...), marshal(source)...)
+	b = append(append(b, `,"event":`...), marshal(event)...)
+	return append(b, '}'), nil
+}

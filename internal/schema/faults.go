@@ -1,0 +1,169 @@
+package schema
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"eventhooks/internal/hook"
+	"eventhooks/internal/strictjson"
+)
+
+// Faults are all that is wrong with a document, nested as the document is:
+// Kong's `fields`. It is an error whose text is Kong's message, with a fault's
+// full path: "schema violation (config.url: required field missing)".
+//
+// The zero value has no faults. A *Faults that has any is an error; Err gives
+// it as one.
+type Faults struct {
+	text   string             // a leaf's fault; "" for a branch
+	fields map[string]*Faults // of a record or a map, by name
+	items  map[int]*Faults    // of an array, counted from 1
+	entity []string           // of the document as a whole
+}
+
+// Add notes a fault of the field at the path ("config", "url"). What was noted
+// first stays: a field has one fault, and none below it.
+func (f *Faults) Add(text string, path ...string) {
+	for _, name := range path {
+		if f.text != "" {
+			return
+		}
+		f = f.field(name)
+	}
+	if f.text == "" && len(f.fields) == 0 && len(f.items) == 0 {
+		f.text = text
+	}
+}
+
+// AddEntity notes a fault of the whole document.
+func (f *Faults) AddEntity(text string) { f.entity = append(f.entity, text) }
+
+// AddFields notes faults whose fields are written with dots, as a check of a
+// hook's templates returns them. A header's name is one field, dots and all.
+func (f *Faults) AddFields(errs hook.FieldErrors) {
+	const headers = "config.headers."
+	for _, name := range slices.Sorted(maps.Keys(errs)) {
+		switch {
+		case name == "@entity":
+			f.AddEntity(errs[name])
+		case strings.HasPrefix(name, headers):
+			f.Add(errs[name], "config", "headers", strings.TrimPrefix(name, headers))
+		default:
+			f.Add(errs[name], strings.Split(name, ".")...)
+		}
+	}
+}
+
+// Err returns f as an error, nil when there are no faults.
+func (f *Faults) Err() error {
+	if f.none() {
+		return nil
+	}
+	return f
+}
+
+func (f *Faults) none() bool { return len(f.leaves(nil, "")) == 0 }
+
+// Error is Kong's message: those of the whole first, then the fields in the
+// order of their names.
+func (f *Faults) Error() string {
+	leaves := f.leaves(nil, "")
+	if len(leaves) == 1 {
+		return "schema violation (" + leaves[0] + ")"
+	}
+	return fmt.Sprintf("%d schema violations (%s)", len(leaves), strings.Join(leaves, "; "))
+}
+
+// MarshalJSON is Kong's `fields`: a text for a leaf, an object for a record or
+// a map, an array with null for what is right, and the faults of the whole
+// under "@entity".
+func (f *Faults) MarshalJSON() ([]byte, error) {
+	if f.text != "" {
+		return strictjson.Encode(f.text)
+	}
+	if len(f.items) > 0 {
+		list := make([]*Faults, slices.Max(slices.Collect(maps.Keys(f.items))))
+		for i, item := range f.items {
+			list[i-1] = item
+		}
+		return strictjson.Encode(list)
+	}
+	var b bytes.Buffer
+	b.WriteByte('{')
+	put := func(name string, value any) error {
+		k, err := strictjson.Encode(name)
+		if err != nil {
+			return err
+		}
+		v, err := strictjson.Encode(value)
+		if err != nil {
+			return err
+		}
+		if b.Len() > 1 {
+			b.WriteByte(',')
+		}
+		b.Write(k)
+		b.WriteByte(':')
+		b.Write(v)
+		return nil
+	}
+	if len(f.entity) > 0 {
+		if err := put("@entity", f.entity); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.fields)) {
+		if f.fields[name].none() {
+			continue
+		}
+		if err := put(name, f.fields[name]); err != nil {
+			return nil, err
+		}
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// field returns the branch of that name, which is made if it is not there.
+func (f *Faults) field(name string) *Faults {
+	if f.fields[name] == nil {
+		if f.fields == nil {
+			f.fields = make(map[string]*Faults)
+		}
+		f.fields[name] = &Faults{}
+	}
+	return f.fields[name]
+}
+
+// item returns the branch of an array's element, counted from 1.
+func (f *Faults) item(n int) *Faults {
+	if f.items[n] == nil {
+		if f.items == nil {
+			f.items = make(map[int]*Faults)
+		}
+		f.items[n] = &Faults{}
+	}
+	return f.items[n]
+}
+
+// leaves appends "path: fault" of every fault.
+func (f *Faults) leaves(dst []string, path string) []string {
+	if f.text != "" {
+		return append(dst, path+": "+f.text)
+	}
+	dst = append(dst, f.entity...)
+	if path != "" {
+		path += "."
+	}
+	for _, n := range slices.Sorted(maps.Keys(f.items)) {
+		dst = f.items[n].leaves(dst, path+strconv.Itoa(n))
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.fields)) {
+		dst = f.fields[name].leaves(dst, path+name)
+	}
+	return dst
+}

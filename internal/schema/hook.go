@@ -1,0 +1,482 @@
+// Package schema is what people send and read: it reads JSON documents into
+// the entities of package hook with Kong's validation, defaults and messages,
+// and makes the JSON in which they are shown, without secrets.
+//
+// It is not the stored form (package record), and it looks nothing up: what
+// takes a table to know (a name that is taken, a source that does not exist)
+// is for the service to say.
+package schema
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"eventhooks/internal/hook"
+	"eventhooks/internal/strictjson"
+)
+
+// Bounds of a hook, beyond Kong.
+const (
+	maxName    = 128      // of source, event, name, workspace; bytes
+	maxTags    = 50       // tags of an entity
+	maxURL     = 4096     // bytes
+	maxHeaders = 100      // of one hook
+	maxHeader  = 8 << 10  // of one header's value; bytes
+	maxSecret  = 1024     // bytes
+	maxText    = 64 << 10 // of a body; the hook as a whole is bounded too
+	maxSnooze  = 365 * 24 * 3600
+	maxTimeout = 30 // seconds
+	maxTries   = 50
+	maxAge     = 5 * 24 * 3600
+)
+
+func hookFields(config []field) []field {
+	return []field{
+		{name: "id", kind: text, check: uuidFault},
+		{name: "created_at", kind: ignored},
+		{name: "updated_at", kind: ignored},
+		{name: "source", kind: text, required: true, most: maxName, check: plain},
+		{name: "event", kind: text, most: maxName, check: plain},
+		{name: "handler", kind: text, required: true, oneOf: []string{hook.HandlerWebhook, hook.HandlerCustom, hook.HandlerLog}},
+		{name: "on_change", kind: boolean},
+		{name: "snooze", kind: integer, lo: 0, hi: maxSnooze},
+		{name: "config", kind: record, required: true, fields: config},
+		{name: "name", kind: text, most: maxName, check: plain},
+		{name: "enabled", kind: boolean, def: true},
+		{name: "disabled_reason", kind: ignored},
+		tagsField(),
+		{name: "workspace", kind: text, most: maxName, check: plain},
+		{name: "retry", kind: record, fields: []field{
+			{name: "max_attempts", kind: integer, lo: 1, hi: maxTries},
+			{name: "max_age", kind: integer, lo: 1, hi: maxAge},
+		}},
+		{name: "warnings", kind: ignored},
+	}
+}
+
+// configFields are the fields of a handler's config; known is false for a
+// handler that does not exist.
+func configFields(handler string) (fields []field, known bool) {
+	value := field{kind: text, most: maxHeader, check: headerValueFault}
+	webhook := []field{
+		{name: "url", kind: text, required: true, most: maxURL, check: urlFault},
+		{name: "headers", kind: mapping, def: object{}, most: maxHeaders, keys: headerNameFault, elements: &value},
+		{name: "secret", kind: text, most: maxSecret, check: secretFault},
+		{name: "ssl_verify", kind: boolean, def: true},
+		{name: "timeout", kind: integer, lo: 1, hi: maxTimeout},
+		{name: "signature_algorithm", kind: text, oneOf: []string{hook.SignatureSHA256, hook.SignatureSHA1}},
+	}
+	switch handler {
+	case hook.HandlerWebhook:
+		return webhook, true
+	case hook.HandlerCustom:
+		return append(webhook,
+			field{name: "method", kind: text, required: true, most: 32, check: methodFault},
+			field{name: "headers_format", kind: boolean, def: false},
+			field{name: "payload", kind: free},
+			field{name: "payload_format", kind: boolean, def: true},
+			field{name: "body", kind: text, most: maxText},
+			field{name: "body_format", kind: boolean, def: true},
+		), true
+	case hook.HandlerLog:
+		return nil, true
+	}
+	return nil, false
+}
+
+func tagsField() field {
+	return field{name: "tags", kind: set, most: maxTags, elements: &field{kind: text, most: maxName, check: tagFault}}
+}
+
+// HookForm reads hooks from forms.
+func HookForm() Form {
+	all, _ := configFields(hook.HandlerCustom) // its fields are those of every handler
+	return Form{hookFields(all)}
+}
+
+// NewHook reads a whole hook, with defaults for what is not there. stored is
+// the hook that it replaces, nil when it replaces none: its secrets stand for
+// those that were sent back redacted.
+//
+// The hook has the id that was sent, "" for none; what belongs to storing
+// (times, Changed, Gen) and DisabledReason are for the caller to set. The
+// error is a *strictjson.Error, or *Faults with all that is wrong.
+func NewHook(doc []byte, stored *hook.Hook) (hook.Hook, error) {
+	return readHook(doc, object{}, "", stored)
+}
+
+// PatchHook reads changes of a hook: records are merged field by field, all
+// else is replaced as a whole, null clears or brings the default back. Fields
+// of the config that a new handler does not have are dropped. Errors are those
+// of NewHook.
+func PatchHook(doc []byte, stored hook.Hook) (hook.Hook, error) {
+	h, err := readHook(doc, hookObject(stored), stored.Handler, &stored)
+	h.ID = stored.ID
+	return h, err
+}
+
+func readHook(doc []byte, base object, handler string, stored *hook.Hook) (hook.Hook, error) {
+	members, err := strictjson.Object(doc, strictjson.Limits{})
+	if err != nil {
+		return hook.Hook{}, err
+	}
+	for _, m := range members {
+		if m.Name == "handler" && strictjson.Kind(m.Value) == '"' {
+			_ = json.Unmarshal(m.Value, &handler)
+		}
+	}
+	config, known := configFields(handler)
+	fields := hookFields(config)
+	if !known { // what the config should hold cannot be told: only the handler is at fault
+		fields = slices.DeleteFunc(fields, func(f field) bool { return f.name == "config" })
+		fields = append(fields, field{name: "config", kind: free})
+	}
+
+	var faults Faults
+	if old := base.record("config"); old != nil && (stored == nil || handler != stored.Handler) {
+		maps.DeleteFunc(old, func(name string, _ any) bool {
+			return !slices.ContainsFunc(config, func(f field) bool { return f.name == name })
+		})
+	}
+	o := merge(base, readRecord(doc, fields, &faults), fields)
+	complete(o, fields, &faults)
+	h := toHook(o)
+	if known && h.Calls() {
+		keep(&h, stored, &faults)
+		oneName(h.Config.Headers, &faults)
+	}
+	return h, faults.Err()
+}
+
+func toHook(o object) hook.Hook {
+	c, r := o.record("config"), o.record("retry")
+	h := hook.Hook{
+		ID: strings.ToLower(o.text("id")), Source: o.text("source"), Event: o.text("event"), Handler: o.text("handler"),
+		Name: o.text("name"), Enabled: o.boolean("enabled"), Tags: o.texts("tags"), Workspace: o.text("workspace"),
+		Config: hook.Config{
+			URL: c.text("url"), Secret: hook.NewSecret(c.text("secret")), SSLVerify: c.boolean("ssl_verify"),
+			Timeout: c.integer("timeout"), SignatureAlgo: c.text("signature_algorithm"),
+			Method: c.text("method"), HeadersFormat: c.boolean("headers_format"), PayloadFormat: c.boolean("payload_format"),
+			Body: c.textOrNil("body"), BodyFormat: c.boolean("body_format"),
+		},
+		Retry: hook.Retry{MaxAttempts: r.integer("max_attempts"), MaxAge: r.integer("max_age")},
+	}
+	if v, ok := o["on_change"].(bool); ok {
+		h.OnChange = &v
+	}
+	if v, ok := o["snooze"].(int64); ok {
+		h.Snooze = &v
+	}
+	if payload, ok := c["payload"].(json.RawMessage); ok {
+		h.Config.Payload = payload
+	}
+	if headers := c.record("headers"); len(headers) > 0 {
+		h.Config.Headers = make(map[string]string, len(headers))
+		for name, value := range headers {
+			h.Config.Headers[name], _ = value.(string)
+		}
+	}
+	return h
+}
+
+// hookObject is the opposite of toHook.
+func hookObject(h hook.Hook) object {
+	c := h.Config
+	config := object{}
+	if h.Calls() {
+		headers := make(object, len(c.Headers))
+		for name, value := range c.Headers {
+			headers[name] = value
+		}
+		config = object{
+			"url": c.URL, "headers": headers, "secret": nonzero(c.Secret.Reveal()), "ssl_verify": c.SSLVerify,
+			"timeout": nonzero(c.Timeout), "signature_algorithm": nonzero(c.SignatureAlgo),
+		}
+	}
+	if h.Handler == hook.HandlerCustom {
+		config["method"], config["headers_format"] = c.Method, c.HeadersFormat
+		config["payload_format"], config["body_format"] = c.PayloadFormat, c.BodyFormat
+		if c.Payload != nil {
+			config["payload"] = json.RawMessage(c.Payload)
+		}
+		if c.Body != nil {
+			config["body"] = *c.Body
+		}
+	}
+	o := object{
+		"id": h.ID, "source": h.Source, "event": nonzero(h.Event), "handler": h.Handler, "config": config,
+		"name": nonzero(h.Name), "enabled": h.Enabled, "tags": anys(h.Tags), "workspace": nonzero(h.Workspace),
+	}
+	if h.OnChange != nil {
+		o["on_change"] = *h.OnChange
+	}
+	if h.Snooze != nil {
+		o["snooze"] = *h.Snooze
+	}
+	if h.Retry != (hook.Retry{}) {
+		o["retry"] = object{"max_attempts": nonzero(h.Retry.MaxAttempts), "max_age": nonzero(h.Retry.MaxAge)}
+	}
+	return o
+}
+
+// ShownHook is a hook as people read it.
+type ShownHook struct {
+	ID             string      `json:"id"`
+	CreatedAt      int64       `json:"created_at"`
+	UpdatedAt      int64       `json:"updated_at"`
+	Source         string      `json:"source"`
+	Event          *string     `json:"event"`
+	Handler        string      `json:"handler"`
+	OnChange       *bool       `json:"on_change"`
+	Snooze         *int64      `json:"snooze"`
+	Config         any         `json:"config"`
+	Name           *string     `json:"name"`
+	Enabled        bool        `json:"enabled"`
+	DisabledReason *string     `json:"disabled_reason"`
+	Tags           []string    `json:"tags"`
+	Retry          *shownRetry `json:"retry"`
+	Workspace      *string     `json:"workspace"`
+	// Warnings are set by who answers a write; left out when there are none.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+type shownRetry struct {
+	MaxAttempts *int64 `json:"max_attempts"`
+	MaxAge      *int64 `json:"max_age"`
+}
+
+type shownWebhook struct {
+	URL                string            `json:"url"`
+	Headers            map[string]string `json:"headers"`
+	Secret             *string           `json:"secret"`
+	SSLVerify          bool              `json:"ssl_verify"`
+	Timeout            int64             `json:"timeout"`
+	SignatureAlgorithm string            `json:"signature_algorithm"`
+}
+
+type shownCustom struct {
+	shownWebhook
+	Method        string          `json:"method"`
+	HeadersFormat bool            `json:"headers_format"`
+	Payload       json.RawMessage `json:"payload"`
+	PayloadFormat bool            `json:"payload_format"`
+	Body          *string         `json:"body"`
+	BodyFormat    bool            `json:"body_format"`
+}
+
+// ShowHook returns the hook as v may see it: never with secrets.
+func ShowHook(h hook.Hook, v View) ShownHook {
+	s := ShownHook{
+		ID: h.ID, CreatedAt: h.CreatedAt, UpdatedAt: h.UpdatedAt,
+		Source: h.Source, Event: orNull(h.Event), Handler: h.Handler, OnChange: h.OnChange, Snooze: h.Snooze,
+		Name: orNull(h.Name), Enabled: h.Enabled, DisabledReason: orNull(h.DisabledReason), Tags: h.Tags,
+		Workspace: orNull(h.Workspace), Config: struct{}{},
+	}
+	if h.Retry != (hook.Retry{}) {
+		s.Retry = &shownRetry{orNull(h.Retry.MaxAttempts), orNull(h.Retry.MaxAge)}
+	}
+	c := h.Config
+	webhook := shownWebhook{
+		URL: c.URL, Headers: redactHeaders(c.Headers), SSLVerify: c.SSLVerify,
+		Timeout: c.TimeoutSeconds(), SignatureAlgorithm: c.SignatureAlgorithm(),
+	}
+	if !c.Secret.IsZero() {
+		webhook.Secret = orNull(hook.Redacted)
+	}
+	if v == ForReader {
+		webhook.URL = redactURL(c.URL)
+	}
+	switch h.Handler {
+	case hook.HandlerWebhook:
+		s.Config = webhook
+	case hook.HandlerCustom:
+		payload := json.RawMessage(c.Payload)
+		if payload == nil {
+			payload = json.RawMessage("null")
+		}
+		s.Config = shownCustom{
+			shownWebhook: webhook, Method: c.Method, HeadersFormat: c.HeadersFormat,
+			Payload: payload, PayloadFormat: c.PayloadFormat, Body: c.Body, BodyFormat: c.BodyFormat,
+		}
+	}
+	return s
+}
+
+// PingData returns the data of a ping: the hook, as its admin sees it.
+func PingData(h hook.Hook) []byte {
+	return marshal(map[string]any{"event_hooks": ShowHook(h, ForAdmin)})
+}
+
+// urlFault accepts what Kong's url type does, and no more: http or https, a
+// host, no user info. A redacted URL is for keep to judge.
+func urlFault(raw string) string {
+	if strings.Contains(raw, hook.Redacted) {
+		return ""
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		reason := err.Error()
+		if e, ok := err.(*url.Error); ok { //nolint:errorlint // it is never wrapped, and only its reason may be shown
+			reason = e.Err.Error()
+		}
+		return "could not parse url. " + reason
+	}
+	port, portErr := strconv.Atoi(u.Port())
+	switch {
+	case u.Hostname() == "":
+		return "missing host in url"
+	case u.Scheme == "":
+		return "missing scheme in url"
+	case u.Scheme != "http" && u.Scheme != "https":
+		return "scheme must be http or https"
+	case u.User != nil:
+		return "must not contain user info"
+	case u.Port() != "" && (portErr != nil || port < 1 || port > 65535):
+		return "could not parse url. invalid port"
+	}
+	return ""
+}
+
+func methodFault(s string) string {
+	for _, r := range s {
+		if r < 'A' || r > 'Z' {
+			return "invalid value: " + s
+		}
+	}
+	if s == http.MethodConnect { // it asks for a tunnel, not for an answer
+		return "invalid value: " + s
+	}
+	return ""
+}
+
+func secretFault(s string) string {
+	if key, ok := strings.CutPrefix(s, "whsec_"); ok {
+		if b, err := base64.StdEncoding.DecodeString(key); err != nil || len(b) == 0 {
+			return "must be base64 after whsec_"
+		}
+	}
+	return ""
+}
+
+// headerNameFault refuses what is no header's name, and the headers that are
+// ours to set.
+func headerNameFault(name string) string {
+	if !isToken(name) {
+		return "invalid header name"
+	}
+	switch strings.ToLower(name) {
+	case "host", "content-length", "transfer-encoding", "connection", "user-agent", "traceparent",
+		"webhook-id", "webhook-timestamp", "webhook-signature", "x-kong-signature":
+		return "reserved header"
+	}
+	return ""
+}
+
+// oneName refuses headers whose names differ in case only: which of them is
+// sent would be chance.
+func oneName(headers map[string]string, faults *Faults) {
+	seen := make(map[string]string, len(headers))
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		lower := strings.ToLower(name)
+		if first, ok := seen[lower]; ok {
+			faults.Add("differs from "+first+" in case only", "config", "headers", name)
+		}
+		seen[lower] = name
+	}
+}
+
+func headerValueFault(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return isControl(r) && r != '\t' }) {
+		return "must not contain control characters"
+	}
+	return ""
+}
+
+func tagFault(s string) string {
+	if strings.ContainsAny(s, ",/") || strings.ContainsFunc(s, isControl) {
+		return fmt.Sprintf("invalid tag '%s': expected printable ascii (except `,` and `/`) or valid utf-8 sequences", s)
+	}
+	return ""
+}
+
+// plain is for names that a person reads.
+func plain(s string) string {
+	if strings.ContainsFunc(s, isControl) {
+		return "must not contain control characters"
+	}
+	return ""
+}
+
+func uuidFault(s string) string {
+	if _, ok := UUID(s); !ok {
+		return "expected a valid UUID"
+	}
+	return ""
+}
+
+// UUID returns an id in lower case, and whether it is a UUID of 36 characters.
+func UUID(s string) (string, bool) {
+	if len(s) != 36 {
+		return "", false
+	}
+	for i := range len(s) {
+		switch c := s[i] | 0x20; {
+		case i == 8 || i == 13 || i == 18 || i == 23:
+			if s[i] != '-' {
+				return "", false
+			}
+		case s[i] >= '0' && s[i] <= '9', c >= 'a' && c <= 'f':
+		default:
+			return "", false
+		}
+	}
+	return strings.ToLower(s), true
+}
+
+// isToken reports whether s is a token of RFC 9110, as a header's name is.
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		alnum := c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+		if !alnum && !strings.Contains("!#$%&'*+-.^_`|~", string(rune(c))) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
+
+// nonzero is v, nil for the zero value, which stands for null.
+func nonzero[T comparable](v T) any {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return v
+}
+
+// orNull is what JSON shows as v, and as null for the zero value.
+func orNull[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}
+
+// marshal encodes what cannot fail: our own types.
+func marshal(v any) json.RawMessage {
+	b, err := strictjson.Encode(v)
+	if err != nil {
+		panic(fmt.Sprintf("encode %T: %v", v, err))
+	}
+	return b
+}

@@ -1,0 +1,133 @@
+package schema
+
+import (
+	"encoding/json"
+	"net/url"
+	"slices"
+	"strings"
+
+	"eventhooks/internal/hook"
+)
+
+// View is who reads: some may see less than others.
+type View int
+
+const (
+	// ForAdmin shows everything but secrets.
+	ForAdmin View = iota
+	// ForReader also hides path and query of URLs: a chat webhook's path is
+	// its password.
+	ForReader
+)
+
+// secretHeader reports whether a header's value is a secret, which its name
+// tells.
+func secretHeader(name string) bool {
+	name = strings.ToLower(name)
+	switch name {
+	case "authorization", "proxy-authorization", "cookie", "set-cookie":
+		return true
+	}
+	return strings.Contains(name, "key") || strings.Contains(name, "token") || strings.Contains(name, "secret")
+}
+
+// redactHeaders returns a copy without the secrets, never nil.
+func redactHeaders(headers map[string]string) map[string]string {
+	shown := make(map[string]string, len(headers))
+	for name, value := range headers {
+		if secretHeader(name) {
+			value = hook.Redacted
+		}
+		shown[name] = value
+	}
+	return shown
+}
+
+// redactURL hides path and query.
+func redactURL(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return hook.Redacted
+	}
+	if (u.Path == "" || u.Path == "/") && u.RawQuery == "" {
+		return raw
+	}
+	return u.Scheme + "://" + u.Host + "/" + hook.Redacted
+}
+
+// redactPing hides path and query of the URL in a ping's data, for the hook's
+// own page of deliveries; what it cannot read it returns as it is not.
+func redactPing(data []byte) json.RawMessage {
+	var ping struct {
+		Hook map[string]json.RawMessage `json:"event_hooks"`
+	}
+	var config map[string]json.RawMessage
+	if json.Unmarshal(data, &ping) != nil || json.Unmarshal(ping.Hook["config"], &config) != nil {
+		return json.RawMessage("{}")
+	}
+	var raw string
+	if json.Unmarshal(config["url"], &raw) == nil {
+		config["url"] = marshal(redactURL(raw))
+	}
+	ping.Hook["config"] = marshal(config)
+	return marshal(map[string]any{"event_hooks": ping.Hook})
+}
+
+// nothingKept is the fault of a redacted value that stands for nothing.
+const nothingKept = `"` + hook.Redacted + `" keeps what is stored, and nothing is`
+
+// keep puts back what a read redacted and a write sent as it was read: the
+// stored values. Where nothing is stored that is a fault.
+func keep(h *hook.Hook, stored *hook.Hook, faults *Faults) {
+	var old hook.Config
+	if stored != nil {
+		old = stored.Config
+	}
+	if h.Config.Secret.Equal(hook.NewSecret(hook.Redacted)) {
+		h.Config.Secret = old.Secret
+		if old.Secret.IsZero() {
+			faults.Add(nothingKept, "config", "secret")
+		}
+	}
+	if strings.Contains(h.Config.URL, hook.Redacted) {
+		if old.URL != "" && h.Config.URL == redactURL(old.URL) {
+			h.Config.URL = old.URL
+		} else {
+			faults.Add(nothingKept, "config", "url")
+		}
+	}
+	for name, value := range h.Config.Headers {
+		if value != hook.Redacted {
+			continue
+		}
+		found := false
+		for oldName, oldValue := range old.Headers {
+			if strings.EqualFold(name, oldName) {
+				h.Config.Headers[name], found = oldValue, true
+			}
+		}
+		if !found {
+			faults.Add(nothingKept, "config", "headers", name)
+		}
+	}
+}
+
+// keepUpstream does the same for the headers of an upstream's probes.
+func keepUpstream(u *hook.Upstream, stored *hook.Upstream, faults *Faults) {
+	for name, values := range u.Active.Headers {
+		if !slices.Contains(values, hook.Redacted) {
+			continue
+		}
+		found := false
+		if stored != nil && len(values) == 1 {
+			for oldName, old := range stored.Active.Headers {
+				if strings.EqualFold(name, oldName) {
+					u.Active.Headers[name], found = old, true
+				}
+			}
+		}
+		if !found {
+			faults.Add(nothingKept, "healthchecks", "active", "headers", name)
+		}
+	}
+}
