@@ -17,12 +17,16 @@ func recordDoc(r hook.Record) []byte {
 	return w.b
 }
 
+// A reader's err is known only once all has been read, so the functions below
+// read first and then return.
+
 func toRecord(kind, id string, i item) (hook.Record, error) {
 	r := reader{b: i.doc}
-	return hook.Record{
+	v := hook.Record{
 		Kind: kind, ID: id, ExpiresAt: i.expiresAt,
 		Changed: r.int(), Deleted: r.bool(), Data: r.bytes(),
-	}, r.err
+	}
+	return v, r.err
 }
 
 func writeEvent(w *writer, ev hook.Event) {
@@ -127,7 +131,8 @@ func slotDoc(s hook.Slot) []byte {
 
 func toSlot(doc []byte) (hook.Slot, error) {
 	r := reader{b: doc}
-	return hook.Slot{Rev: r.int(), Sig: r.text(), Seen: r.text(), By: r.text()}, r.err
+	v := hook.Slot{Rev: r.int(), Sig: r.text(), Seen: r.text(), By: r.text()}
+	return v, r.err
 }
 
 func windowDoc(s hook.Snooze) []byte {
@@ -142,7 +147,8 @@ func windowDoc(s hook.Snooze) []byte {
 
 func toWindow(doc []byte) (hook.Snooze, error) {
 	r := reader{b: doc}
-	return hook.Snooze{UntilMS: r.int(), By: r.text(), Suppressed: r.int(), LastEvent: r.text(), LastReason: r.text()}, r.err
+	v := hook.Snooze{UntilMS: r.int(), By: r.text(), Suppressed: r.int(), LastEvent: r.text(), LastReason: r.text()}
+	return v, r.err
 }
 
 // lease is a stored hook.ProbeLease. The summary has an expiry of its own: a
@@ -164,7 +170,8 @@ func leaseDoc(l lease) []byte {
 
 func toLease(doc []byte) (lease, error) {
 	r := reader{b: doc}
-	return lease{gen: r.int(), untilMS: r.int(), summary: r.bytes(), summaryExpiresAt: r.int()}, r.err
+	v := lease{gen: r.int(), untilMS: r.int(), summary: r.bytes(), summaryExpiresAt: r.int()}
+	return v, r.err
 }
 
 func stateDoc(s hook.ProbeState) []byte {
@@ -205,8 +212,9 @@ func claimDoc(c hook.IngestClaim) []byte {
 
 func toClaim(token, key string, i item) (hook.IngestClaim, error) {
 	r := reader{b: i.doc}
-	return hook.IngestClaim{
+	v := hook.IngestClaim{
 		TokenID: token, Key: key, ExpiresAt: i.expiresAt,
 		BodyHash: r.text(), FirstSeenMS: r.int(), Pending: r.bool(),
-	}, r.err
+	}
+	return v, r.err
 }

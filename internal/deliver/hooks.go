@@ -9,9 +9,11 @@ import (
 	"eventhooks/internal/record"
 )
 
-// hooks is the copy of hooks and sources that the feed keeps current.
+// hooks is the copy of hooks and sources that the feed keeps current. The feed
+// holds its lock while it changes it, so that an event is never matched against
+// a half-loaded copy.
 type hooks struct {
-	mu      sync.RWMutex
+	sync.RWMutex
 	index   match.Index
 	sources map[string]hook.Source
 	catalog *catalog.Catalog // nil: to be made anew from sources
@@ -21,16 +23,12 @@ func newHooks() *hooks { return &hooks{sources: map[string]hook.Source{}} }
 
 // Reset forgets everything; the feed loads afresh.
 func (c *hooks) Reset() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.index, c.sources, c.catalog = match.Index{}, map[string]hook.Source{}, nil
 }
 
 // Apply takes over one record. A record that cannot be read stops the feed, and
 // with it all delivery: going on without a hook would lose its events.
 func (c *hooks) Apply(r hook.Record) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	switch r.Kind {
 	case hook.KindHook:
 		if r.Deleted {
@@ -59,21 +57,21 @@ func (c *hooks) Apply(r hook.Record) error {
 
 // match returns the hooks that want the event.
 func (c *hooks) match(ev hook.Event) []hook.Hook {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
+	c.RLock()
+	defer c.RUnlock()
 	return c.index.Match(nil, ev)
 }
 
 func (c *hooks) hook(id string) (hook.Hook, bool) {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
+	c.RLock()
+	defer c.RUnlock()
 	return c.index.Hook(id)
 }
 
 // source returns the catalogue's entry of the event, zero when it has none.
 func (c *hooks) source(ev hook.Event) hook.Source {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.Lock()
+	defer c.Unlock()
 	if c.catalog == nil {
 		custom := make([]hook.Source, 0, len(c.sources))
 		for _, s := range c.sources {

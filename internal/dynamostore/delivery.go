@@ -20,6 +20,9 @@ import (
 
 const deliveryPrefix = "delivery#"
 
+// maxItem is how large an item may be, in bytes.
+const maxItem = 400 << 10
+
 func deliveryPartition(hookID string, shard int) string {
 	return deliveryPrefix + hookID + "#" + strconv.Itoa(shard)
 }
@@ -102,6 +105,11 @@ func encodeDelivery(d hook.Delivery) (item, error) {
 		b, err := encodeJSON(responseDoc(*d.Response))
 		if err != nil {
 			return nil, err
+		}
+		if len(b) > maxItem {
+			// Whoever made it bounds it: this is a mistake, and not to be
+			// squeezed in.
+			return nil, fmt.Errorf("response of %d bytes: an item takes %d", len(b), maxItem)
 		}
 		if b, err = pack(b); err != nil {
 			return nil, err
@@ -380,6 +388,7 @@ var (
 	inShard       = "pk = :pk"
 	inShardUntil  = "pk = :pk AND sk < :before"
 	withStatus    = "#status = :status"
+	ofStates      = "pk = :pk AND begins_with(sk, :prefix)"
 )
 
 // ListDeliveries returns up to limit of a hook's rows, newest event first,

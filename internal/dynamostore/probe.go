@@ -12,17 +12,14 @@ import (
 	"eventhooks/internal/hook"
 )
 
-// probeAge is how long the lease of an upstream is remembered after the last
-// run, in seconds; what is known of its targets is worth nothing after that.
-// The states themselves do not expire, because they are written only when they
-// change: a target that has been healthy for a year would be forgotten.
+// probeAge is how long a state is remembered after it was put last, and a
+// summary after its run, in seconds.
 const probeAge = 30 * 24 * 60 * 60
 
 const (
 	leaseSort       = "lease"
 	statePrefix     = "state#"
 	probedPartition = "probed" // lists the upstreams with states
-	maxForget       = 99       // deletes of one transaction, beside its condition on the lease
 )
 
 func probePartition(upstreamID string) string { return "probe#" + upstreamID }
@@ -36,17 +33,13 @@ func probeStateKey(upstreamID, address string) item {
 // and returns it with its new Gen and the last Summary. false when another run
 // holds it.
 //
-// One request, KB WCU. The first run of an upstream, and the first after 30
-// days without, takes some more.
+// One request, KB WCU. An upstream's first run, and the first after 30 days
+// without, takes two.
 func (s *Store) AcquireProbe(ctx context.Context, upstreamID string, now, untilMS int64) (hook.ProbeLease, bool, error) {
 	l := hook.ProbeLease{UpstreamID: upstreamID, UntilMS: untilMS}
 	it, ok, err := s.acquire(ctx, upstreamID, now, untilMS, false)
 	if err == nil && !ok && (it == nil || expired(it, now)) {
-		// Nothing there, or nothing that counts: begin anew.
-		if it, ok, err = s.acquire(ctx, upstreamID, now, untilMS, true); ok {
-			r := reader{it: it}
-			err = s.forget(ctx, hook.ProbeLease{UpstreamID: upstreamID, Gen: r.num("gen")})
-		}
+		it, ok, err = s.acquire(ctx, upstreamID, now, untilMS, true)
 	}
 	if err != nil {
 		return l, false, fmt.Errorf("acquire lease on upstream %s: %w", upstreamID, err)
@@ -65,14 +58,17 @@ func (s *Store) AcquireProbe(ctx context.Context, upstreamID string, now, untilM
 // acquire takes a lease that exists, or anew one that does not or has expired,
 // and returns its item as it is then.
 func (s *Store) acquire(ctx context.Context, upstreamID string, now, untilMS int64, anew bool) (it item, ok bool, err error) {
-	set := "SET until_ms = :until, expires_at = :expires, w = :w ADD gen :one"
+	set := "SET until_ms = :until, expires_at = :expires, w = :w ADD gen :raise"
 	c := condition{expr: "until_ms <= :now AND expires_at > :sec", values: item{
-		":now": num(now), ":sec": num(unixSeconds(now)), ":until": num(untilMS), ":one": num(1),
+		":now": num(now), ":sec": num(unixSeconds(now)), ":until": num(untilMS), ":raise": num(1),
 		":expires": num(unixSeconds(now) + probeAge),
 	}}
 	if anew {
 		set += " REMOVE summary"
 		c.expr = "attribute_not_exists(pk) OR (until_ms <= :now AND expires_at <= :sec)"
+		// Above whatever it was before the table forgot the lease: runs come
+		// less often than milliseconds.
+		c.values[":raise"] = num(max(now, 1))
 	}
 	return s.update(ctx, leaseKey(upstreamID), set, newMark(), types.ReturnValueAllNew, c)
 }
@@ -80,20 +76,28 @@ func (s *Store) acquire(ctx context.Context, upstreamID string, now, untilMS int
 // ReleaseProbe stores the lease's Summary and ends it, if its Gen is still the
 // current one; hook.ErrStale otherwise.
 //
-// One request, KB WCU.
+// One request, KB WCU. After a run that found or left no states, two more: 1
+// RCU and 1 WCU.
 func (s *Store) ReleaseProbe(ctx context.Context, l hook.ProbeLease, now int64) error {
-	set := "SET until_ms = :zero, expires_at = :expires, w = :w"
+	// The list first: a crash before it leaves an upstream on it that this
+	// process does not think of any more.
+	if err := s.probed.of(l.UpstreamID).unlist(ctx, s, l); err != nil {
+		return fmt.Errorf("release lease on upstream %s: %w", l.UpstreamID, err)
+	}
+	set := "until_ms = :zero, expires_at = :expires, w = :w"
 	c := condition{expr: "gen = :gen", values: item{
 		":gen": num(l.Gen), ":zero": num(0), ":expires": num(unixSeconds(now) + probeAge),
 	}}
 	if l.Summary == nil {
-		set += " REMOVE summary"
+		set = "SET " + set + " REMOVE summary"
 	} else {
 		packed, err := pack(l.Summary)
 		if err != nil {
 			return fmt.Errorf("release lease on upstream %s: %w", l.UpstreamID, err)
 		}
-		set += ", summary = :summary"
+		// The summary first: moto, which tests run on, keeps what an update has
+		// set before it finds the item too large.
+		set = "SET summary = :summary, " + set
 		c.values[":summary"] = bin(packed)
 	}
 	_, ok, err := s.update(ctx, leaseKey(l.UpstreamID), set, newMark(), types.ReturnValueNone, c)
@@ -108,27 +112,20 @@ func (s *Store) ReleaseProbe(ctx context.Context, l hook.ProbeLease, now int64) 
 
 // ProbeStates returns all states of an upstream's targets.
 //
-// A request for each MB; an RCU for each 4 KB of lease and states together.
+// A request for each MB; an RCU for each 4 KB of all of them together.
 func (s *Store) ProbeStates(ctx context.Context, upstreamID string, now int64) ([]hook.ProbeState, error) {
 	consistent := true
 	in := &dynamodb.QueryInput{
-		TableName: s.state, KeyConditionExpression: &inShard, ConsistentRead: &consistent,
-		ExpressionAttributeValues: item{":pk": str(probePartition(upstreamID))},
+		TableName: s.state, KeyConditionExpression: &ofStates, ConsistentRead: &consistent,
+		ExpressionAttributeValues: item{":pk": str(probePartition(upstreamID)), ":prefix": str(statePrefix)},
 	}
-	known := false // there is a lease that has not expired
 	var found []hook.ProbeState
 	err := s.query(ctx, in, func(its []item) (bool, error) {
 		for _, it := range its {
-			r := reader{it: it}
-			address, ok := strings.CutPrefix(r.str("sk"), statePrefix)
-			if !ok { // the lease, which sorts first
-				known = !expired(it, now)
+			if expired(it, now) {
 				continue
 			}
-			if !known {
-				return false, nil
-			}
-			st, err := decodeProbeState(it, address)
+			st, err := decodeProbeState(it)
 			if err != nil {
 				return false, err
 			}
@@ -139,12 +136,16 @@ func (s *Store) ProbeStates(ctx context.Context, upstreamID string, now int64) (
 	if err != nil {
 		return nil, fmt.Errorf("read states of upstream %s: %w", upstreamID, err)
 	}
+	if len(found) == 0 {
+		s.probed.of(upstreamID).suspect()
+	}
 	return found, nil
 }
 
 // encodeProbeState returns the item of a state, without its mark.
-func encodeProbeState(upstreamID string, st hook.ProbeState) (item, error) {
+func encodeProbeState(upstreamID string, st hook.ProbeState, now int64) (item, error) {
 	it := probeStateKey(upstreamID, st.Address)
+	it["expires_at"] = num(unixSeconds(now) + probeAge)
 	putStr(it, "health", string(st.Health))
 	putNum(it, "since_ms", st.SinceMS)
 	putNum(it, "success", st.Success)
@@ -161,10 +162,11 @@ func encodeProbeState(upstreamID string, st hook.ProbeState) (item, error) {
 	return it, nil
 }
 
-func decodeProbeState(it item, address string) (hook.ProbeState, error) {
+// decodeProbeState reverses encodeProbeState.
+func decodeProbeState(it item) (hook.ProbeState, error) {
 	r := reader{it: it}
 	st := hook.ProbeState{
-		Address: address, Health: hook.Health(r.str("health")), SinceMS: r.num("since_ms"),
+		Address: strings.TrimPrefix(r.str("sk"), statePrefix), Health: hook.Health(r.str("health")), SinceMS: r.num("since_ms"),
 		Success: r.num("success"), HTTP: r.num("http"), TCP: r.num("tcp"), Timeout: r.num("timeout"),
 	}
 	if data := r.bytes("outbox"); data != nil {
@@ -174,7 +176,7 @@ func decodeProbeState(it item, address string) (hook.ProbeState, error) {
 		}
 	}
 	if r.err != nil {
-		return st, fmt.Errorf("decode state of %s: %w", address, r.err)
+		return st, fmt.Errorf("decode state of %s: %w", st.Address, r.err)
 	}
 	return st, nil
 }
@@ -183,54 +185,36 @@ func decodeProbeState(it item, address string) (hook.ProbeState, error) {
 // current one; hook.ErrStale otherwise.
 //
 // One transaction: twice the lease's KB and twice the state's, so 4 WCU; once
-// in each run one more request of 1 WCU. Transactions on one lease stand in
-// each other's way: one after another is faster than all at once.
-func (s *Store) PutProbeState(ctx context.Context, l hook.ProbeLease, st hook.ProbeState, _ int64) error {
-	if err := s.putProbeState(ctx, l, st); err != nil {
+// in each run one more request of 1 WCU.
+func (s *Store) PutProbeState(ctx context.Context, l hook.ProbeLease, st hook.ProbeState, now int64) error {
+	it, err := encodeProbeState(l.UpstreamID, st, now)
+	if err == nil {
+		err = s.probed.of(l.UpstreamID).put(ctx, s, l, it, now)
+	}
+	if err != nil {
 		return fmt.Errorf("store state of %s: %w", st.Address, err)
 	}
 	return nil
 }
 
-func (s *Store) putProbeState(ctx context.Context, l hook.ProbeLease, st hook.ProbeState) error {
-	it, err := encodeProbeState(l.UpstreamID, st)
-	if err != nil {
-		return err
-	}
-	s.probed.mu.RLock()
-	defer s.probed.mu.RUnlock()
-	// The list first: a state that is not listed could hold an event that
-	// nobody sends.
-	if err := s.listProbed(ctx, l); err != nil {
-		return err
-	}
-	mark := newMark()
-	return s.underLease(ctx, l, mark, putWrite(s.state, it, mark, condition{}))
-}
-
 // DeleteProbeState forgets a target's state under the same condition.
 //
-// One transaction of 4 WCU and a read of 1 RCU; when it was the last, one more
-// request of 1 WCU.
+// One transaction of 4 WCU.
 func (s *Store) DeleteProbeState(ctx context.Context, l hook.ProbeLease, address string, _ int64) error {
-	err := s.underLease(ctx, l, newMark(), deleteWrite(s.state, probeStateKey(l.UpstreamID, address), condition{}))
-	if err == nil {
-		err = s.unlistProbed(ctx, l)
-	}
-	if err != nil {
+	if err := s.probed.of(l.UpstreamID).delete(ctx, s, l, address); err != nil {
 		return fmt.Errorf("delete state of %s: %w", address, err)
 	}
 	return nil
 }
 
-// underLease makes all writes or none, if the lease's Gen is the current one.
-func (s *Store) underLease(ctx context.Context, l hook.ProbeLease, mark string, writes ...types.TransactWriteItem) error {
+// underLease makes a write if the lease's Gen is the current one.
+func (s *Store) underLease(ctx context.Context, l hook.ProbeLease, mark string, write types.TransactWriteItem) error {
 	current := "gen = :gen"
-	check := types.TransactWriteItem{ConditionCheck: &types.ConditionCheck{
+	check := &types.ConditionCheck{
 		TableName: s.state, Key: leaseKey(l.UpstreamID),
 		ConditionExpression: &current, ExpressionAttributeValues: item{":gen": num(l.Gen)},
-	}}
-	refused, err := s.transact(ctx, mark, append([]types.TransactWriteItem{check}, writes...))
+	}
+	refused, err := s.transact(ctx, mark, []types.TransactWriteItem{{ConditionCheck: check}, write})
 	if err == nil && refused != nil {
 		err = hook.ErrStale
 	}
@@ -257,11 +241,11 @@ func (s *Store) ProbeSummary(ctx context.Context, upstreamID string, now int64) 
 }
 
 // ProbedUpstreams returns the ids of the upstreams that have states, however
-// old, so that what an upstream left behind when it was removed can still be
-// sent.
+// long ago they were probed, so that what an upstream left behind when it was
+// removed can still be sent.
 //
-// One request; an RCU for each 4 KB of all ids, so for some 60 of them.
-func (s *Store) ProbedUpstreams(ctx context.Context, _ int64) ([]string, error) {
+// One request; an RCU for each 4 KB of the list, so for some 40 of them.
+func (s *Store) ProbedUpstreams(ctx context.Context, now int64) ([]string, error) {
 	consistent := true
 	var ids []string
 	err := s.query(ctx, &dynamodb.QueryInput{
@@ -269,6 +253,9 @@ func (s *Store) ProbedUpstreams(ctx context.Context, _ int64) ([]string, error) 
 		ExpressionAttributeValues: item{":pk": str(probedPartition)},
 	}, func(its []item) (bool, error) {
 		for _, it := range its {
+			if expired(it, now) {
+				continue
+			}
 			r := reader{it: it}
 			ids = append(ids, r.str("sk"))
 			if r.err != nil {
@@ -284,90 +271,109 @@ func (s *Store) ProbedUpstreams(ctx context.Context, _ int64) ([]string, error) 
 }
 
 // probedUpstreams is what this process knows of the list of upstreams that have
-// states.
+// states, by id.
 //
-// An upstream is listed before its first state is written, and taken off after
-// its last one was deleted. Each entry carries the Gen of the lease under which
-// it was written; who takes it off names its own, so that a run that has lost
-// its lease cannot take off what its successor has listed.
-type probedUpstreams struct {
-	// mu keeps the two apart in this process: held for reading while a state
-	// is listed and written, for writing while one looks whether states are
-	// left and takes off.
-	mu sync.RWMutex
+// An upstream is listed before the first state of a run is written, and taken
+// off when a run that found or left no states ends. Each entry carries the Gen
+// of the lease under which it was written; who takes it off names its own, so
+// that a run that has lost its lease cannot take off what its successor has
+// listed. An entry outlives the states it stands for by a day.
+type probedUpstreams struct{ m sync.Map }
 
-	known sync.Map // upstream id -> Gen under which this process has listed it
+func (p *probedUpstreams) of(id string) *probedUpstream {
+	u, ok := p.m.Load(id)
+	if !ok {
+		u, _ = p.m.LoadOrStore(id, &probedUpstream{})
+	}
+	return u.(*probedUpstream)
 }
 
-// listProbed puts an upstream on the list, once for each lease. The caller
-// holds s.probed.mu for reading.
-func (s *Store) listProbed(ctx context.Context, l hook.ProbeLease) error {
-	if gen, ok := s.probed.known.Load(l.UpstreamID); ok && gen == l.Gen {
-		return nil
-	}
-	it := stateKey(probedPartition, l.UpstreamID)
-	it["gen"] = num(l.Gen)
-	_, _, err := s.put(ctx, s.state, it, newMark(), condition{
-		// A run that has lost its lease finds a later one's entry: good enough.
-		expr: "attribute_not_exists(pk) OR gen < :gen", values: item{":gen": num(l.Gen)},
-	})
-	if err == nil {
-		s.probed.known.Store(l.UpstreamID, l.Gen)
-	}
-	return err
+// probedUpstream is what this process knows of one entry of the list.
+type probedUpstream struct {
+	// mu lets one write of a state at a time through: each is a transaction
+	// over the upstream's lease, and those cancel each other.
+	mu sync.Mutex
+
+	gen      int64 // of the lease under which this process has listed it last
+	listedMS int64 // when that was
+	empty    bool  // there may be no states
 }
 
-// unlistProbed takes an upstream off the list if it has no states.
-func (s *Store) unlistProbed(ctx context.Context, l hook.ProbeLease) error {
-	s.probed.mu.Lock()
-	defer s.probed.mu.Unlock()
-	states, err := s.stateKeys(ctx, l.UpstreamID, 1)
-	if err != nil || len(states) > 0 {
-		return err
-	}
-	s.probed.known.Delete(l.UpstreamID)
-	expr := "attribute_not_exists(pk) OR gen <= :gen"
-	err = s.settled(ctx, func() error {
-		_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
-			TableName: s.state, Key: stateKey(probedPartition, l.UpstreamID),
-			ConditionExpression: &expr, ExpressionAttributeValues: item{":gen": num(l.Gen)},
+const (
+	entryAge  = probeAge + 24*60*60 // seconds
+	entryKeep = 60 * 60 * 1000      // milliseconds after which a lease's entry is written again
+)
+
+// suspect notes that there may be no states.
+func (u *probedUpstream) suspect() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.empty = true
+}
+
+// put lists the upstream, unless that was done under the same lease, and stores
+// a state. The other order could leave a state, and an event in it, that nobody
+// finds when the upstream is removed.
+func (u *probedUpstream) put(ctx context.Context, s *Store, l hook.ProbeLease, state item, now int64) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.gen != l.Gen || now-u.listedMS > entryKeep {
+		it := stateKey(probedPartition, l.UpstreamID)
+		it["gen"], it["expires_at"] = num(l.Gen), num(unixSeconds(now)+entryAge)
+		_, ok, err := s.put(ctx, s.state, it, newMark(), condition{
+			expr:   "attribute_not_exists(pk) OR gen <= :gen OR expires_at <= :sec",
+			values: item{":gen": num(l.Gen), ":sec": num(unixSeconds(now))},
 		})
-		return err
-	})
-	_, _, err = judged(err, "") // a later run's entry stays
-	return err
-}
-
-// stateKeys returns the keys of up to limit states of an upstream.
-func (s *Store) stateKeys(ctx context.Context, upstreamID string, limit int32) ([]item, error) {
-	consistent, condition, keys := true, "pk = :pk AND begins_with(sk, :prefix)", "pk, sk"
-	in := &dynamodb.QueryInput{
-		TableName: s.state, KeyConditionExpression: &condition, ConsistentRead: &consistent, ProjectionExpression: &keys, Limit: &limit,
-		ExpressionAttributeValues: item{":pk": str(probePartition(upstreamID)), ":prefix": str(statePrefix)},
-	}
-	out, err := s.client.Query(ctx, in)
-	if err != nil {
-		return nil, err
-	}
-	return out.Items, nil
-}
-
-// forget deletes all states that an expired lease has left behind.
-func (s *Store) forget(ctx context.Context, l hook.ProbeLease) error {
-	for {
-		keys, err := s.stateKeys(ctx, l.UpstreamID, maxForget)
 		if err != nil {
 			return err
 		}
-		if len(keys) == 0 {
-			return s.unlistProbed(ctx, l)
+		if !ok {
+			return hook.ErrStale // a later run has listed it
 		}
-		deletes := make([]types.TransactWriteItem, len(keys))
-		for i, key := range keys {
-			deletes[i] = deleteWrite(s.state, key, condition{})
-		}
-		if err := s.underLease(ctx, l, newMark(), deletes...); err != nil {
+		u.gen, u.listedMS = l.Gen, now
+	}
+	mark := newMark()
+	return s.underLease(ctx, l, mark, putWrite(s.state, state, mark, condition{}))
+}
+
+// delete forgets a state.
+func (u *probedUpstream) delete(ctx context.Context, s *Store, l hook.ProbeLease, address string) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.empty = true
+	return s.underLease(ctx, l, newMark(), deleteWrite(s.state, probeStateKey(l.UpstreamID, address), condition{}))
+}
+
+// unlist takes the upstream off the list if there is reason to think that it
+// has no states, and it has none.
+func (u *probedUpstream) unlist(ctx context.Context, s *Store, l hook.ProbeLease) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.empty {
+		return nil
+	}
+	consistent, one := true, int32(1)
+	out, err := s.client.Query(ctx, &dynamodb.QueryInput{
+		TableName: s.state, KeyConditionExpression: &ofStates, ConsistentRead: &consistent, Limit: &one,
+		ExpressionAttributeValues: item{":pk": str(probePartition(l.UpstreamID)), ":prefix": str(statePrefix)},
+	})
+	if err != nil {
+		return err
+	}
+	if len(out.Items) == 0 {
+		expr := "attribute_not_exists(pk) OR gen <= :gen"
+		err := s.settled(ctx, func() error {
+			_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
+				TableName: s.state, Key: stateKey(probedPartition, l.UpstreamID),
+				ConditionExpression: &expr, ExpressionAttributeValues: item{":gen": num(l.Gen)},
+			})
+			return err
+		})
+		if _, _, err := judged(err, ""); err != nil { // a later run's entry stays
 			return err
 		}
+		u.gen = 0
 	}
+	u.empty = false
+	return nil
 }

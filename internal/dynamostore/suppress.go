@@ -96,7 +96,14 @@ func (s *Store) Admit(ctx context.Context, a hook.Admission) error {
 	return nil
 }
 
+// maxAdmitted bounds the rows and windows of one Admit: with the slot, a
+// transaction takes 100.
+const maxAdmitted = 99
+
 func (s *Store) admit(ctx context.Context, a hook.Admission) error {
+	if n := len(a.Rows) + len(a.Snoozes); n > maxAdmitted {
+		return fmt.Errorf("%d rows and windows: at most %d go together", n, maxAdmitted)
+	}
 	mark, sec := newMark(), unixSeconds(a.NowMS)
 	var writes []types.TransactWriteItem
 	if w := a.Slot; w != nil {

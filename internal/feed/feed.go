@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,8 +32,10 @@ type Store interface {
 }
 
 // Sink is the copy. Reset and Apply are called by one Refresh at a time, and
-// never while the feed is reading the store: a sink whose readers run beside a
-// Refresh guards itself with a lock.
+// never while the feed is reading the store. A sink whose readers run beside a
+// Refresh is a sync.Locker as well: it is locked around a Reset with all the
+// records that follow, and around the records of one look at the store, so that
+// no reader ever sees a part.
 type Sink interface {
 	// Reset forgets every record; all that there are follow at once.
 	Reset()
@@ -196,6 +199,7 @@ func (f *Feed) load(ctx context.Context, epoch int64, at time.Time) error {
 
 	// From here on nothing reads, so that a failing store cannot leave the
 	// sink half full. A record that the sink refuses does, but only that one.
+	defer f.lockSink()()
 	f.loaded = false
 	f.sink.Reset()
 	f.cursor = max(0, epoch-lookBack)
@@ -223,7 +227,7 @@ func (f *Feed) follow(ctx context.Context, at time.Time) error {
 		changed = append(changed, rs...)
 	}
 	slices.SortStableFunc(changed, func(a, b hook.Record) int { return cmp.Compare(a.Changed, b.Changed) })
-	if err := f.apply(changed); err != nil {
+	if err := f.applyLocked(changed); err != nil {
 		return err
 	}
 
@@ -241,6 +245,21 @@ func (f *Feed) follow(ctx context.Context, at time.Time) error {
 		}
 	}
 	return nil
+}
+
+// lockSink locks a sink that wants it, and returns what unlocks it.
+func (f *Feed) lockSink() (unlock func()) {
+	l, ok := f.sink.(sync.Locker)
+	if !ok {
+		return func() {}
+	}
+	l.Lock()
+	return l.Unlock
+}
+
+func (f *Feed) applyLocked(rs []hook.Record) error {
+	defer f.lockSink()()
+	return f.apply(rs)
 }
 
 // apply hands the sink the records that it does not have.

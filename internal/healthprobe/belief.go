@@ -23,7 +23,8 @@ type belief struct {
 
 	mu       sync.Mutex
 	tried    map[string]struct{} // addresses that were dialled in this run
-	answered time.Time           // when one of them last gave any sign of life
+	living   bool                // one of them gave a sign of life
+	answered time.Time           // when it last did
 	alive    chan struct{}       // closed by the first sign of life
 	pending  int                 // upstreams whose first round is not over
 	settled  chan struct{}       // closed when there are none
@@ -53,10 +54,10 @@ func (b *belief) saw(address string, r hook.ProbeResult) {
 	case hook.FaultBlocked:
 		return
 	case hook.FaultNone, hook.FaultHTTP:
-		if b.answered.IsZero() {
+		if !b.living {
 			close(b.alive)
 		}
-		b.answered = b.now()
+		b.living, b.answered = true, b.now()
 	}
 	b.tried[address] = struct{}{}
 }
@@ -89,7 +90,7 @@ func (b *belief) doubt(ctx context.Context, since time.Time, first bool) error {
 		}
 	}
 	b.mu.Lock()
-	living := !b.answered.IsZero() && !b.answered.Before(since)
+	living := b.living && !b.answered.Before(since)
 	tried := len(b.tried)
 	b.mu.Unlock()
 	if living || tried < 2 {

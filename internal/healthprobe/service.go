@@ -1,7 +1,7 @@
 // Package healthprobe watches the targets of upstreams and emits
 // balancer/health when one goes down or comes back.
 //
-// It decides as Kong's active health checks do (package file state.go), but
+// It decides as Kong's active health checks do, but
 // from a schedule and with its state in a store: woken once a period, it
 // probes what is due. An event is part of the state's own write before it is
 // sent, so that it is sent at least once whatever dies in between, and always
@@ -175,14 +175,13 @@ func New(o Options) (*Service, error) {
 // run is one call of Run.
 type run struct {
 	*Service
-	began time.Time
-	// until is when the last probe of the run must have ended; rounds is when
-	// that holds for a further round, which the next run could do as well.
-	until, rounds time.Time
-	probes        chan struct{} // a place for each probe under way
-	writes        chan struct{}
-	names         *names
-	belief        *belief
+	// end is when the last probe of the run must have ended. roundsEnd is the
+	// same for the further rounds, which must not reach into the next run.
+	end, roundsEnd time.Time
+	probes         chan struct{} // a place for each probe under way
+	writes         chan struct{} // and for each write
+	names          *names
+	belief         *belief
 }
 
 // Run probes what is due, once or, for intervals below the period, again and
@@ -195,19 +194,19 @@ type run struct {
 func (s *Service) Run(ctx context.Context) error {
 	now := s.o.Now()
 	r := &run{
-		Service: s, began: now,
-		until:  now.Add(leaseTime - leaseMargin),
-		rounds: now.Add(s.o.Period - slack(s.o.Period)),
-		probes: make(chan struct{}, maxProbes),
-		writes: make(chan struct{}, maxWrites),
-		names:  &names{resolver: s.o.Resolver, seen: map[string]*lookup{}},
+		Service:   s,
+		end:       now.Add(leaseTime - leaseMargin),
+		roundsEnd: now.Add(s.o.Period - slack(s.o.Period)),
+		probes:    make(chan struct{}, maxProbes),
+		writes:    make(chan struct{}, maxWrites),
+		names:     &names{resolver: s.o.Resolver, seen: map[string]*lookup{}},
 	}
 	if end, ok := ctx.Deadline(); ok {
 		// A context counts by the real clock.
 		left := time.Until(end)
-		r.until = earlier(r.until, now.Add(left-min(runMargin, left/4)))
+		r.end = earlier(r.end, now.Add(left-min(runMargin, left/4)))
 	}
-	r.rounds = earlier(r.rounds, r.until)
+	r.roundsEnd = earlier(r.roundsEnd, r.end)
 
 	// Who has states is asked first: an upstream that is made and probed
 	// between the two questions must not look like one that is gone.
@@ -226,7 +225,7 @@ func (s *Service) Run(ctx context.Context) error {
 	all := []error{errLeft, errConfig}
 	do := func(id string, f func() error) {
 		wg.Go(func() {
-			if err := f(); err != nil && !errors.Is(err, hook.ErrStale) { // stale: another run took over
+			if err := f(); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				all = append(all, fmt.Errorf("upstream %s: %w", id, err))

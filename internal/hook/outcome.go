@@ -29,10 +29,6 @@ type Outcome struct {
 	// Response is the receiver's answer, bounded; nil when there was none, or
 	// when the target was blocked.
 	Response *Response
-	// Answer is the receiver's answer to any attempt, successes too, bounded
-	// and withheld like Response: what a person who tests a hook wants to see.
-	// No store keeps it.
-	Answer *Response
 }
 
 // Request is a hook's HTTP request, exactly as it is sent.

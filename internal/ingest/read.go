@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -159,7 +160,12 @@ func (p *parser) parse() error {
 			}
 		})
 	case '{':
-		one()
+		// Before it is read: one object may have as many names as fit.
+		if len(bytes.TrimSpace(p.req.body)) > hook.MaxEventBytes {
+			fault = p.tooLarge()
+		} else {
+			one()
+		}
 		if fault != nil {
 			r.Fail("")
 		}

@@ -315,7 +315,7 @@ func TestHTTP_panic(t *testing.T) {
 	t.Cleanup(func() { slog.SetDefault(old) })
 
 	for name, p := range map[string]func(){
-		"of the runtime":             func() { var m map[string]int; m["x"] = 1 },
+		"of the runtime":             func() { var none []int; _ = none[len(none)] },
 		"of the handler":             func() { panic("token eh_secret") },
 		"that aborts":                func() { panic(http.ErrAbortHandler) },
 		"by a status that is no one": nil,

@@ -28,8 +28,8 @@ type Queue interface {
 	Send(ctx context.Context, msgs []hook.Message) (failed []int, err error)
 	// Receive returns up to max (1 to 10) visible messages and hides them for
 	// visibility (0 to 12 h), waiting up to wait (at most 20 s) for the first.
-	// Other numbers are an error. It may return fewer than there are, and with
-	// wait 0 none at all. A message received more often than the queue's
+	// Other numbers are an error, and so is the end of ctx while it waits. It
+	// may return fewer than there are, and with wait 0 none at all. A message received more often than the queue's
 	// maximum goes to its dead-letter queue instead, whenever someone receives.
 	Receive(ctx context.Context, max int, visibility, wait time.Duration) ([]hook.Received, error)
 	// Delete removes a received message. Deleting twice is harmless. With an

@@ -70,7 +70,7 @@ var subtests = []struct {
 	{"a context that is over sends nothing", sendsNothingTooLate},
 	{"a delay is never cut short", delays},
 	{"a message in flight is hidden, and visible again afterwards", hides},
-	{"a visibility of zero hides nothing", hidesNothing},
+	{"a visibility of zero hides for a second at most", hidesNothing},
 	{"Release makes visible at once", releasesAtOnce},
 	{"Release with a delay hides until then, sooner or later than the visibility", releasesLater},
 	{"what is deleted does not come again, and may be deleted again", deletes},

@@ -2,8 +2,10 @@ package record
 
 import (
 	"bytes"
+	"compress/flate"
 	"encoding/json"
 	"fmt"
+	"io"
 )
 
 // Bounds of a summary: it is one item of a table, next to a lease.
@@ -15,6 +17,14 @@ const (
 	MaxSummaryBytes = 350 << 10
 	// maxSummaryText bounds each text of a summary, in bytes.
 	maxSummaryText = 300
+	// compressAbove is from how many bytes on a summary is compressed: it is
+	// written with every run, and tables bill each kilobyte.
+	compressAbove = 900
+	// compressed is the first byte of a compressed summary. A document begins
+	// with a brace.
+	compressed = 1
+	// maxSummaryDoc bounds what a stored summary may be uncompressed.
+	maxSummaryDoc = 4 << 20
 )
 
 // Results of a target's last probe.
@@ -33,13 +43,16 @@ type Summary struct {
 	Targets []TargetSummary `json:"targets"`
 	// Omitted is how many addresses did not fit.
 	Omitted int `json:"omitted,omitempty"`
+	// Unsent is how many events the run raised, or found, and could not send:
+	// the next one tries again.
+	Unsent int `json:"unsent,omitempty"`
 }
 
 // TargetSummary is the last result of one target address. A name that did not
 // resolve has one entry without an IP, with DNSError.
 type TargetSummary struct {
 	TargetID string `json:"target_id"`
-	Address  string `json:"address"` // as hook.ProbeState.Address; "" when the name did not resolve
+	Address  string `json:"-"` // as hook.ProbeState.Address, from TargetID and IP; "" when the name did not resolve
 	IP       string `json:"ip,omitempty"`
 	Port     int    `json:"port"`
 	Hostname string `json:"hostname"`
@@ -84,17 +97,39 @@ func EncodeSummary(s Summary) ([]byte, error) {
 	}
 	for {
 		doc.Omitted = s.Omitted + len(s.Targets) - len(doc.Targets)
-		var b bytes.Buffer
-		e := json.NewEncoder(&b)
-		e.SetEscapeHTML(false)
-		if err := e.Encode(doc); err != nil {
+		data, err := encodeSummary(doc)
+		if err != nil {
 			return nil, fmt.Errorf("encode probe summary: %w", err)
 		}
-		if b.Len() <= MaxSummaryBytes || len(doc.Targets) == 0 {
-			return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+		if len(data) <= MaxSummaryBytes || len(doc.Targets) == 0 {
+			return data, nil
 		}
 		doc.Targets = doc.Targets[:len(doc.Targets)*3/4]
 	}
+}
+
+func encodeSummary(doc summaryDoc) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(doc); err != nil {
+		return nil, err
+	}
+	if b.Len() <= compressAbove {
+		return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+	}
+	small := bytes.NewBuffer([]byte{compressed})
+	w, err := flate.NewWriter(small, flate.BestSpeed)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(b.Bytes()); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return small.Bytes(), nil
 }
 
 // DecodeSummary reads a stored summary. No bytes are no summary: the zero
@@ -106,12 +141,28 @@ func DecodeSummary(data []byte) (Summary, error) {
 	if len(data) > MaxSummaryBytes {
 		return Summary{}, fmt.Errorf("decode probe summary: %d bytes, at most %d are stored", len(data), MaxSummaryBytes)
 	}
+	if data[0] == compressed {
+		r := flate.NewReader(bytes.NewReader(data[1:]))
+		plain, err := io.ReadAll(io.LimitReader(r, maxSummaryDoc+1))
+		if err != nil {
+			return Summary{}, fmt.Errorf("decode probe summary: %w", err)
+		}
+		if len(plain) > maxSummaryDoc {
+			return Summary{}, fmt.Errorf("decode probe summary: more than %d bytes uncompressed", maxSummaryDoc)
+		}
+		data = plain
+	}
 	var doc summaryDoc
 	if err := json.Unmarshal(data, &doc); err != nil {
 		return Summary{}, fmt.Errorf("decode probe summary: %w", err)
 	}
 	if doc.V > version {
 		return Summary{}, fmt.Errorf("decode probe summary: it is of form %d, this program knows up to %d: deploy the newer version again", doc.V, version)
+	}
+	for i, t := range doc.Targets {
+		if t.IP != "" {
+			doc.Targets[i].Address = t.TargetID + "/" + t.IP
+		}
 	}
 	return doc.Summary, nil
 }

@@ -1,8 +1,11 @@
 package render
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -222,7 +225,40 @@ func FuzzJSON(f *testing.F) {
 		if err := strictjson.Check(b, strictjson.Limits{}); err != nil {
 			t.Fatalf("%s with %s gave %s: %v", src, data, b, err)
 		}
+		x, ok := v["x"].(string)
+		const mark = "\x00\x01\x02"
+		if !ok || tmpl.raw || strings.Contains(src, `\u`) {
+			return
+		}
+		v["x"] = mark
+		marked, err := tmpl.Append(nil, v)
+		if err != nil {
+			t.Fatalf("%s renders with %s and not with another string: %v", src, data, err)
+		}
+		want := strings.ReplaceAll(shape(t, marked), mark, x)
+		if got := shape(t, b); got != want {
+			t.Fatalf("%s with %s gave %s; want %s", src, data, got, want)
+		}
 	})
+}
+
+// shape writes JSON in a form in which strings need no escapes, so that a value
+// can be put into it.
+func shape(t *testing.T, data []byte) string {
+	t.Helper()
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	var b strings.Builder
+	for {
+		tok, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return b.String()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "%T %v;", tok, tok)
+	}
 }
 
 // FuzzPayload: a payload always becomes JSON or an error, and a string of it

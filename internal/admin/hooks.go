@@ -1,0 +1,373 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"eventhooks/internal/catalog"
+	"eventhooks/internal/hook"
+	"eventhooks/internal/message"
+	"eventhooks/internal/record"
+	"eventhooks/internal/schema"
+)
+
+const (
+	// maxHookBytes bounds a hook's stored form.
+	maxHookBytes = 64 << 10
+	// maxTries is how often a change is begun anew because another got in
+	// between.
+	maxTries = 20
+	// maxAge is how long a delivery is tried when the hook does not say.
+	maxAge = 5 * 24 * time.Hour
+	// wakeSlack is how long after a wake-up was due the sweep looks for itself.
+	wakeSlack = 2 * time.Minute
+)
+
+func (s *Service) listHooks(ctx context.Context, c *call) (*answer, error) {
+	p, err := c.paging()
+	if err != nil {
+		return nil, err
+	}
+	tagged, err := tagFilter(p.query)
+	if err != nil {
+		return nil, err
+	}
+	source, bySource := p.query.Get("source"), p.query.Has("source")
+	last, err := s.fill(ctx, p, hook.KindHook, "", bySource || p.query.Has("tags"), func(r hook.Record) (any, bool, error) {
+		h, err := record.ToHook(r)
+		if err != nil || bySource && h.Source != source || !tagged(h.Tags) {
+			return nil, false, err
+		}
+		return schema.ShowHook(h, c.view), true, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p.answer("/event-hooks", last, "tags", "source"), nil
+}
+
+func (s *Service) getHook(ctx context.Context, c *call) (*answer, error) {
+	h, err := s.hook(ctx, c, errNotFound())
+	if err != nil {
+		return nil, err
+	}
+	return ok(schema.ShowHook(h, c.view)).with("ETag", etag(h)), nil
+}
+
+func (s *Service) createHook(ctx context.Context, c *call) (*answer, error) {
+	doc, err := c.document(schema.HookForm())
+	if err != nil {
+		return nil, err
+	}
+	h, err := s.read(schema.NewHook(doc, nil))
+	if err != nil {
+		return nil, err
+	}
+	if h.ID == "" {
+		h.ID = s.o.NewID()
+	}
+	h, err = s.insert(ctx, h)
+	if errors.Is(err, hook.ErrExists) {
+		return nil, idTaken(h.ID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	a, err := s.written(ctx, c, h)
+	if err != nil {
+		return nil, err
+	}
+	a.status = http.StatusCreated
+	return a, nil
+}
+
+func (s *Service) patchHook(ctx context.Context, c *call) (*answer, error) {
+	h, err := s.hook(ctx, c, noEntity("id", c.params["id"]))
+	if err != nil {
+		return nil, err
+	}
+	doc, err := c.document(schema.HookForm())
+	if err != nil {
+		return nil, err
+	}
+	return s.change(ctx, c, h, func(stored hook.Hook) (hook.Hook, error) {
+		return s.read(schema.PatchHook(doc, stored))
+	})
+}
+
+func (s *Service) putHook(ctx context.Context, c *call) (*answer, error) {
+	id, valid := schema.UUID(c.params["id"])
+	if !valid {
+		return nil, invalidID()
+	}
+	doc, err := c.document(schema.HookForm())
+	if err != nil {
+		return nil, err
+	}
+	for range maxTries {
+		stored, err := s.hook(ctx, c, errNotFound())
+		if err == nil {
+			return s.change(ctx, c, stored, func(stored hook.Hook) (hook.Hook, error) {
+				h, err := s.read(schema.NewHook(doc, &stored))
+				h.ID = id
+				return h, err
+			})
+		}
+		if r, refused := errors.AsType[*refusal](err); !refused || r.status != http.StatusNotFound {
+			return nil, err
+		}
+		if c.Header.Get("If-Match") != "" {
+			return nil, changedMeanwhile()
+		}
+		h, err := s.read(schema.NewHook(doc, nil))
+		if err != nil {
+			return nil, err
+		}
+		h.ID = id
+		h, err = s.insert(ctx, h)
+		if errors.Is(err, hook.ErrExists) { // created meanwhile: then replace that one
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return s.written(ctx, c, h)
+	}
+	return nil, hook.ErrBusy
+}
+
+func (s *Service) deleteHook(ctx context.Context, c *call) (*answer, error) {
+	for range maxTries {
+		h, err := s.hook(ctx, c, errNotFound())
+		if err != nil {
+			return nil, err
+		}
+		if !c.ifMatch(h) {
+			return nil, changedMeanwhile()
+		}
+		_, err = s.o.Store.Write(ctx, hook.FeedHooks, []hook.Change{{
+			Record: hook.Record{Kind: hook.KindHook, ID: h.ID, Deleted: true}, Expect: h.Changed,
+		}}, nil, s.now())
+		if errors.Is(err, hook.ErrStale) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("delete hook %s: %w", h.ID, err)
+		}
+		return noContent(), nil
+	}
+	return nil, hook.ErrBusy
+}
+
+// hook returns the hook that the path names; absent is the error when there is
+// none.
+func (s *Service) hook(ctx context.Context, c *call, absent error) (hook.Hook, error) {
+	id, valid := schema.UUID(c.params["id"])
+	if !valid {
+		return hook.Hook{}, invalidID()
+	}
+	r, err := s.o.Store.Get(ctx, hook.KindHook, id, s.now())
+	if errors.Is(err, hook.ErrNotFound) {
+		return hook.Hook{}, absent
+	}
+	if err != nil {
+		return hook.Hook{}, fmt.Errorf("read hook %s: %w", id, err)
+	}
+	return record.ToHook(r)
+}
+
+// read completes the reading of a hook: what only the compiling of its
+// templates finds is told together with what the schema found.
+func (s *Service) read(h hook.Hook, err error) (hook.Hook, error) {
+	faults, isFaults := errors.AsType[*schema.Faults](err)
+	if err != nil && !isFaults {
+		return h, err
+	}
+	if faults == nil {
+		faults = &schema.Faults{}
+	}
+	if h.Calls() {
+		faults.AddFields(s.o.Check(h))
+	}
+	if r, err := record.Hook(h); err != nil {
+		return h, err
+	} else if len(r.Data) > maxHookBytes {
+		faults.AddEntity(fmt.Sprintf("a hook is at most %d bytes; this one is %d", maxHookBytes, len(r.Data)))
+	}
+	return h, faults.Err()
+}
+
+// insert stores a new hook and returns it as it is stored; hook.ErrExists when
+// its id is taken.
+func (s *Service) insert(ctx context.Context, h hook.Hook) (hook.Hook, error) {
+	at := s.o.Now()
+	h.CreatedAt, h.UpdatedAt = at.Unix(), at.Unix()
+	r, err := record.Hook(h)
+	if err != nil {
+		return h, err
+	}
+	// The ping's row goes into the hook's own transaction: whoever sees the
+	// hook created can rely on its ping. Should we die before the wake-up is
+	// sent, the sweep finds the row.
+	var rows []hook.Delivery
+	if h.Handler == hook.HandlerWebhook && h.Enabled {
+		rows = append(rows, s.ping(h, at))
+	}
+	epoch, err := s.o.Store.Write(ctx, hook.FeedHooks, []hook.Change{{Record: r, Expect: hook.ExpectAbsent}}, rows, at.UnixMilli())
+	if err != nil {
+		return h, fmt.Errorf("create hook %s: %w", h.ID, err)
+	}
+	h.Changed, h.Gen = epoch, epoch
+	for _, row := range rows {
+		wake := hook.Wake{DeliveryKey: row.Key(), Seq: row.Seq}
+		_, err := s.o.RetryQueue.Send(ctx, []hook.Message{{Body: message.Wake(wake), Group: h.ID}})
+		if err != nil {
+			s.o.Log.WarnContext(ctx, "wake-up of a ping not sent; the sweep will find it", "hook_id", h.ID, "err", err)
+		}
+	}
+	return h, nil
+}
+
+// ping is the first row of the ping of a new hook.
+func (s *Service) ping(h hook.Hook, at time.Time) hook.Delivery {
+	age := maxAge
+	if h.Retry.MaxAge > 0 {
+		age = time.Duration(h.Retry.MaxAge) * time.Second
+	}
+	return hook.Delivery{
+		HookID: h.ID,
+		Event: hook.Event{
+			ID: s.o.IDs.Next(), Source: hook.PingSource, Event: hook.PingEvent,
+			Time: at.UTC(), Data: schema.PingData(h),
+		},
+		Status: hook.Pending, Run: 1, Seq: 1,
+		CreatedMS: at.UnixMilli(), DeadlineMS: at.Add(age).UnixMilli(),
+		DueMS: at.UnixMilli(), WakeMS: at.Add(wakeSlack).UnixMilli(),
+	}
+}
+
+// change replaces a stored hook by what decide makes of it, and does so anew
+// when another change got in between.
+func (s *Service) change(ctx context.Context, c *call, stored hook.Hook, decide func(stored hook.Hook) (hook.Hook, error)) (*answer, error) {
+	for range maxTries {
+		if !c.ifMatch(stored) {
+			return nil, changedMeanwhile()
+		}
+		h, err := decide(stored)
+		if err != nil {
+			return nil, err
+		}
+		h.CreatedAt, h.UpdatedAt, h.Gen = stored.CreatedAt, s.o.Now().Unix(), stored.Gen
+		if !h.Enabled {
+			h.DisabledReason = stored.DisabledReason // it was the system, until a person enables the hook
+		}
+		r, err := record.Hook(h)
+		if err != nil {
+			return nil, err
+		}
+		epoch, err := s.o.Store.Write(ctx, hook.FeedHooks, []hook.Change{{Record: r, Expect: stored.Changed}}, nil, s.now())
+		if err == nil {
+			h.Changed = epoch
+			return s.written(ctx, c, h)
+		}
+		if !errors.Is(err, hook.ErrStale) {
+			return nil, fmt.Errorf("change hook %s: %w", h.ID, err)
+		}
+		stored, err = s.hook(ctx, c, noEntity("id", stored.ID))
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, hook.ErrBusy
+}
+
+// written answers a write of a hook: the hook, and what is odd about it.
+func (s *Service) written(ctx context.Context, c *call, h hook.Hook) (*answer, error) {
+	shown := schema.ShowHook(h, c.view)
+	var err error
+	if shown.Warnings, err = s.warnings(ctx, h); err != nil {
+		return nil, err
+	}
+	return ok(shown).with("ETag", etag(h)), nil
+}
+
+// warnings tells what the catalogue does not know: the hook's event, and names
+// in its templates.
+func (s *Service) warnings(ctx context.Context, h hook.Hook) ([]string, error) {
+	events, err := s.eventsOf(ctx, h.Source, h.Event)
+	if err != nil {
+		return nil, err
+	}
+	what := h.Source
+	if h.Event != "" {
+		what += "/" + h.Event
+	}
+	if len(events) == 0 {
+		return []string{what + " is not in the catalogue"}, nil
+	}
+	known := []string{"source", "event"}
+	for _, e := range events {
+		if len(e.Fields) == 0 { // nothing is known of its data
+			return nil, nil
+		}
+		known = append(known, e.Fields...)
+	}
+	var warnings []string
+	for _, name := range s.o.Names(h) {
+		if !slices.Contains(known, name) {
+			warnings = append(warnings, name+": the catalogue lists no such field for "+what)
+		}
+	}
+	return warnings, nil
+}
+
+// eventsOf returns the event, or all events of the source when event is "";
+// none when the catalogue does not know it.
+func (s *Service) eventsOf(ctx context.Context, source, event string) ([]hook.Source, error) {
+	builtIn := catalog.New(nil)
+	if event != "" {
+		if e, ok := builtIn.Lookup(source, event); ok {
+			return []hook.Source{e}, nil
+		}
+		e, err := s.customEvent(ctx, source, event)
+		if errors.Is(err, hook.ErrNotFound) {
+			return nil, nil
+		}
+		return []hook.Source{e}, err
+	}
+	events := builtIn.Events(source)
+	err := s.all(ctx, hook.KindSource, source+"/", func(r hook.Record) (bool, error) {
+		e, err := record.ToSource(r)
+		events = append(events, e)
+		return true, err
+	})
+	return events, err
+}
+
+func changedMeanwhile() error {
+	return refuse(http.StatusPreconditionFailed, "the hook was changed meanwhile: read it again")
+}
+
+// etag names the version of a hook.
+func etag(h hook.Hook) string { return `"` + strconv.FormatInt(h.Changed, 10) + `"` }
+
+// ifMatch reports whether the stored hook is one that If-Match names. Without
+// the header any is.
+func (c *call) ifMatch(h hook.Hook) bool {
+	header := strings.Join(c.Header.Values("If-Match"), ",")
+	if header == "" {
+		return true
+	}
+	for tag := range strings.SplitSeq(header, ",") {
+		if tag = strings.TrimSpace(tag); tag == "*" || tag == etag(h) {
+			return true
+		}
+	}
+	return false
+}

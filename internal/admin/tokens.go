@@ -1,0 +1,90 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"eventhooks/internal/auth"
+	"eventhooks/internal/hook"
+	"eventhooks/internal/record"
+	"eventhooks/internal/schema"
+)
+
+func (s *Service) listTokens(ctx context.Context, c *call) (*answer, error) {
+	p, err := c.paging()
+	if err != nil {
+		return nil, err
+	}
+	last, err := s.fill(ctx, p, hook.KindToken, "", false, func(r hook.Record) (any, bool, error) {
+		t, err := record.ToToken(r)
+		return schema.ShowToken(t), err == nil, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p.answer("/tokens", last), nil
+}
+
+func (s *Service) createToken(ctx context.Context, c *call) (*answer, error) {
+	doc, err := c.document(schema.TokenForm())
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.mint(ctx, doc)
+	if err != nil {
+		return nil, err
+	}
+	return created(t), nil
+}
+
+// MintToken makes a token for whoever may invoke the admin function directly:
+// create is the body of POST /tokens, and the result its answer. An error says
+// all that is wrong with it.
+func (s *Service) MintToken(ctx context.Context, create json.RawMessage) (any, error) {
+	t, err := s.mint(ctx, create)
+	if err != nil {
+		return nil, fmt.Errorf("create token: %w", err)
+	}
+	return t, nil
+}
+
+func (s *Service) mint(ctx context.Context, doc []byte) (schema.ShownToken, error) {
+	now := s.now()
+	t, err := schema.NewToken(doc, now/1000)
+	if err != nil {
+		return schema.ShownToken{}, err
+	}
+	value := auth.NewValue()
+	t.ID = auth.Hash(value)
+	r, err := record.Token(t)
+	if err != nil {
+		return schema.ShownToken{}, err
+	}
+	_, err = s.o.Store.Write(ctx, hook.FeedNone, []hook.Change{{Record: r, Expect: hook.ExpectAbsent}}, nil, now)
+	if err != nil {
+		return schema.ShownToken{}, fmt.Errorf("write token: %w", err)
+	}
+	shown := schema.ShowToken(t)
+	shown.Token = value
+	return shown, nil
+}
+
+func (s *Service) deleteToken(ctx context.Context, c *call) (*answer, error) {
+	id := c.params["id"]
+	_, err := s.o.Store.Get(ctx, hook.KindToken, id, s.now())
+	if errors.Is(err, hook.ErrNotFound) {
+		return nil, errNotFound()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read token: %w", err)
+	}
+	_, err = s.o.Store.Write(ctx, hook.FeedNone, []hook.Change{{
+		Record: hook.Record{Kind: hook.KindToken, ID: id, Deleted: true}, Expect: hook.ExpectAny,
+	}}, nil, s.now())
+	if err != nil {
+		return nil, fmt.Errorf("delete token: %w", err)
+	}
+	return noContent(), nil
+}

@@ -1,0 +1,190 @@
+package healthprobe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"eventhooks/internal/hook"
+	"eventhooks/internal/message"
+)
+
+// held is an upstream whose lease a run holds: what may be written, in the
+// order that survives a crash. Its methods return hook.ErrStale, wrapped, when
+// another run has taken over, and then write no more; other errors are kept in
+// errs and do not stop the rest.
+type held struct {
+	*run
+	lease hook.ProbeLease
+
+	mu   sync.Mutex
+	errs []error
+}
+
+func (h *held) fail(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.errs = append(h.errs, err)
+}
+
+// writeAll calls write for 0 to n-1, several at once.
+func (h *held) writeAll(n int, write func(i int) error) error {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var stale error
+	for i := range n {
+		wg.Go(func() {
+			defer take(h.writes)()
+			mu.Lock()
+			over := stale != nil
+			mu.Unlock()
+			if over {
+				return
+			}
+			err := write(i)
+			switch {
+			case err == nil:
+			case errors.Is(err, hook.ErrStale):
+				mu.Lock()
+				defer mu.Unlock()
+				stale = err
+			default:
+				h.fail(err)
+			}
+		})
+	}
+	wg.Wait()
+	return stale
+}
+
+// put stores states; stored tells which of them are.
+func (h *held) put(ctx context.Context, states []hook.ProbeState) (stored []bool, err error) {
+	stored = make([]bool, len(states))
+	err = h.writeAll(len(states), func(i int) error {
+		if err := h.o.Store.PutProbeState(ctx, h.lease, states[i], h.o.Now().UnixMilli()); err != nil {
+			return fmt.Errorf("store state of %s: %w", states[i].Address, err)
+		}
+		stored[i] = true
+		return nil
+	})
+	return stored, err
+}
+
+// drop forgets states. One with an event that is not sent stays.
+func (h *held) drop(ctx context.Context, states []hook.ProbeState) error {
+	return h.writeAll(len(states), func(i int) error {
+		if states[i].Outbox != nil {
+			return nil
+		}
+		if err := h.o.Store.DeleteProbeState(ctx, h.lease, states[i].Address, h.o.Now().UnixMilli()); err != nil {
+			return fmt.Errorf("forget state of %s: %w", states[i].Address, err)
+		}
+		return nil
+	})
+}
+
+// send sends the events that stored states carry and then stores the states
+// without them. In states it clears the Outbox of each that is both sent and
+// stored so; one that is sent, and whose event a crash or an error leaves in
+// the store, is sent again by the next run, under the same id.
+func (h *held) send(ctx context.Context, states []hook.ProbeState) error {
+	var from []int // index in states of each event
+	var events []hook.Event
+	for i, s := range states {
+		if s.Outbox != nil {
+			from, events = append(from, i), append(events, *s.Outbox)
+		}
+	}
+	if len(events) == 0 {
+		return nil
+	}
+	packed := message.Pack(events)
+	msgs := make([]hook.Message, len(packed))
+	for i, p := range packed {
+		msgs[i].Body = p.Body
+	}
+	unsent := make([]bool, len(packed))
+	failed, err := h.o.Queue.Send(ctx, msgs)
+	if err != nil {
+		h.fail(fmt.Errorf("send events: %w", err))
+		for i := range unsent {
+			unsent[i] = len(failed) == 0 // none named: none is known to be sent
+		}
+	}
+	for _, i := range failed {
+		unsent[i] = true
+	}
+
+	var sent []int
+	for i, p := range packed {
+		if !unsent[i] {
+			sent = append(sent, from[p.First:p.First+p.Count]...)
+		}
+	}
+	clear := make([]hook.ProbeState, len(sent))
+	for i, at := range sent {
+		clear[i] = states[at]
+		clear[i].Outbox = nil
+	}
+	stored, err := h.put(ctx, clear)
+	for i, at := range sent {
+		if stored[i] {
+			states[at] = clear[i]
+		}
+	}
+	return err
+}
+
+// sendLeft sends what earlier runs raised and may not have sent.
+func (h *held) sendLeft(ctx context.Context, states []hook.ProbeState) error {
+	for _, s := range states {
+		if s.Outbox != nil {
+			h.o.IDs.Floor(s.Outbox.ID) // what is raised later sorts later
+		}
+	}
+	return h.send(ctx, states)
+}
+
+// bury sends what an upstream that is gone left behind, and forgets its
+// states.
+func (r *run) bury(ctx context.Context, id string) error {
+	now := r.o.Now()
+	lease, ok, err := r.o.Store.AcquireProbe(ctx, id, now.UnixMilli(), now.Add(leaseTime).UnixMilli())
+	if err != nil {
+		return fmt.Errorf("acquire: %w", err)
+	}
+	if !ok {
+		return nil
+	}
+	h := &held{run: r, lease: lease}
+	err = h.bury(ctx, id)
+	if errors.Is(err, hook.ErrStale) {
+		err = nil // another run took over, and does the rest
+	}
+	return errors.Join(append(h.errs, err)...)
+}
+
+func (h *held) bury(ctx context.Context, id string) error {
+	states, err := h.o.Store.ProbeStates(ctx, id, h.o.Now().UnixMilli())
+	if err != nil {
+		return fmt.Errorf("read states: %w", err)
+	}
+	if err := h.sendLeft(ctx, states); err != nil {
+		return err
+	}
+	if err := h.drop(ctx, states); err != nil {
+		return err
+	}
+	h.lease.Summary = nil
+	if err := h.o.Store.ReleaseProbe(ctx, h.lease, h.o.Now().UnixMilli()); err != nil {
+		return fmt.Errorf("release: %w", err)
+	}
+	return nil
+}
+
+// take waits for a place and returns what gives it back.
+func take(places chan struct{}) (free func()) {
+	places <- struct{}{}
+	return func() { <-places }
+}
