@@ -59,8 +59,8 @@ func (a *answer) write(w http.ResponseWriter, method string) {
 	}
 }
 
-// message is the body of answers that are not Kong's.
-type message struct {
+// told is the body of answers that are not Kong's errors.
+type told struct {
 	Message string `json:"message"`
 }
 
@@ -79,7 +79,7 @@ type refusal struct{ answer }
 func (r *refusal) Error() string { return fmt.Sprintf("refused with status %d", r.status) }
 
 func refuse(status int, format string, args ...any) *refusal {
-	return &refusal{answer{status: status, body: message{fmt.Sprintf(format, args...)}}}
+	return &refusal{answer{status: status, body: told{fmt.Sprintf(format, args...)}}}
 }
 
 func errNotFound() *refusal { return refuse(http.StatusNotFound, "Not found") }
@@ -175,6 +175,9 @@ func (s *Service) refuse(ctx context.Context, c *call, err error) *answer {
 	switch {
 	case errors.Is(err, auth.ErrUnauthorized):
 		return &refuse(http.StatusUnauthorized, "Unauthorized").answer
+	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+		s.o.Log.WarnContext(ctx, "request ran out of time", "method", c.Method, "route", c.pattern, "err", err)
+		return &refuse(http.StatusServiceUnavailable, "out of time; try again").answer
 	case errors.Is(err, hook.ErrBusy):
 		s.o.Log.WarnContext(ctx, "request refused: busy", "method", c.Method, "route", c.pattern)
 		return refuse(http.StatusServiceUnavailable, "too many writers at once, nothing was written; try again").with("Retry-After", "1")

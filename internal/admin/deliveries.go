@@ -71,6 +71,9 @@ func (s *Service) getDelivery(ctx context.Context, c *call) (*answer, error) {
 	if !valid {
 		return nil, invalidID()
 	}
+	if _, valid := schema.UUID(c.params["event_id"]); !valid {
+		return nil, errNotFound()
+	}
 	key := hook.DeliveryKey{HookID: id, EventID: strings.ToLower(c.params["event_id"])}
 	d, err := s.o.Store.Delivery(ctx, key, s.now())
 	if errors.Is(err, hook.ErrNotFound) {

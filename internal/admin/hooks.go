@@ -342,6 +342,9 @@ func (s *Service) eventsOf(ctx context.Context, source, event string) ([]hook.So
 		return []hook.Source{e}, err
 	}
 	events := builtIn.Events(source)
+	if !schema.IsSourceName(source) {
+		return events, nil
+	}
 	err := s.all(ctx, hook.KindSource, source+"/", func(r hook.Record) (bool, error) {
 		e, err := record.ToSource(r)
 		events = append(events, e)

@@ -61,12 +61,18 @@ func (c *call) paging() (*paging, error) {
 			return nil, invalidOffset(offset, "bad base64 encoding")
 		}
 		var key []string
-		if json.Unmarshal(raw, &key) != nil || len(key) != 1 || key[0] == "" {
+		if json.Unmarshal(raw, &key) != nil || len(key) != 1 || !isKey(key[0]) {
 			return nil, invalidOffset(offset, "it is not one of ours")
 		}
 		p.after = key[0]
 	}
 	return p, nil
+}
+
+// isKey reports whether s may be a key of what is listed: ids, or two of them
+// joined by a slash.
+func isKey(s string) bool {
+	return s != "" && len(s) <= 80 && strings.Trim(s, "0123456789abcdef-/") == ""
 }
 
 // add takes one more row, and reports whether there is room for another.

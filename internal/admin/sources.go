@@ -141,6 +141,9 @@ func (s *Service) deleteSourceEvent(ctx context.Context, c *call) (*answer, erro
 
 // customEvent returns a registered event, or hook.ErrNotFound.
 func (s *Service) customEvent(ctx context.Context, source, event string) (hook.Source, error) {
+	if !schema.IsSourceName(source) || !schema.IsSourceName(event) {
+		return hook.Source{}, hook.ErrNotFound
+	}
 	key := hook.Source{Source: source, Event: event}.Key()
 	r, err := s.o.Store.Get(ctx, hook.KindSource, key, s.now())
 	if err != nil {

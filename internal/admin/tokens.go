@@ -12,6 +12,9 @@ import (
 	"eventhooks/internal/schema"
 )
 
+// tokenIDLen is the length of a token's id: SHA-256 in hex.
+const tokenIDLen = 64
+
 func (s *Service) listTokens(ctx context.Context, c *call) (*answer, error) {
 	p, err := c.paging()
 	if err != nil {
@@ -73,6 +76,9 @@ func (s *Service) mint(ctx context.Context, doc []byte) (schema.ShownToken, erro
 
 func (s *Service) deleteToken(ctx context.Context, c *call) (*answer, error) {
 	id := c.params["id"]
+	if len(id) != tokenIDLen || !isKey(id) {
+		return nil, errNotFound()
+	}
 	_, err := s.o.Store.Get(ctx, hook.KindToken, id, s.now())
 	if errors.Is(err, hook.ErrNotFound) {
 		return nil, errNotFound()

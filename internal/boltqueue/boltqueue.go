@@ -7,10 +7,8 @@
 // that waits wakes at the very moment there is something for it. It has no
 // fairness between groups and forgets nothing after 14 days.
 //
-// Sends, receives and deletes go through DB.Batch, so that calls made at once,
-// also those of others on the same file, share one commit. A lone call waits
-// DB.MaxBatchDelay for company, 10 ms unless the file's owner sets it: about
-// the time of one fsync, 1 or 2 ms, is best.
+// Sends, receives and deletes that are made at once share a commit, and so one
+// wait for the disk.
 package boltqueue
 
 import (
@@ -56,6 +54,7 @@ const (
 // to close: it is of no use once its file is closed.
 type Queue struct {
 	db     *bbolt.DB
+	commit *committer // of this queue and its dead-letter queue
 	name   string
 	o      Options
 	dead   *Queue // nil: none
@@ -86,27 +85,37 @@ func Open(db *bbolt.DB, name string, o Options) (*Queue, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	q := &Queue{db: db, name: name, o: o, taking: map[uint64]struct{}{}}
-	if o.Strict {
-		q.faults = newFaults()
-	}
+	q := newQueue(db, newCommitter(db), name, o)
 	if o.DeadLetter != "" {
-		var err error
-		if q.dead, err = Open(db, o.DeadLetter, Options{Now: o.Now, Strict: o.Strict}); err != nil {
-			return nil, err
-		}
+		q.dead = newQueue(db, q.commit, o.DeadLetter, Options{Now: o.Now, Strict: o.Strict})
 	}
 	err := db.Update(func(tx *bbolt.Tx) error {
-		b, err := create(tx, name)
-		if err != nil {
-			return err
+		for _, n := range []string{o.DeadLetter, name} {
+			if n == "" {
+				continue
+			}
+			b, err := create(tx, n)
+			if err != nil {
+				return err
+			}
+			if err := b.freeAll(o.Now()); err != nil {
+				return err
+			}
 		}
-		return b.freeAll(o.Now())
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open queue %s: %w", name, err)
 	}
 	return q, nil
+}
+
+func newQueue(db *bbolt.DB, c *committer, name string, o Options) *Queue {
+	q := &Queue{db: db, commit: c, name: name, o: o, taking: map[uint64]struct{}{}}
+	if o.Strict {
+		q.faults = newFaults()
+	}
+	return q
 }
 
 // DeadLetter returns the queue's dead-letter queue, nil if it has none.
@@ -453,13 +462,13 @@ func (q *Queue) ring() {
 	}
 }
 
-// write calls fn in a transaction that is on the disk when it returns, shared
-// with whoever writes at the same time. fn may be called more than once.
+// write calls fn in a transaction that is on the disk when it returns. fn may be
+// called twice.
 func (q *Queue) write(ctx context.Context, fn func(bucket) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return q.db.Batch(func(tx *bbolt.Tx) error { return fn(open(tx, q.name)) })
+	return q.commit.commit(func(tx *bbolt.Tx) error { return fn(open(tx, q.name)) })
 }
 
 func (q *Queue) read(fn func(bucket) error) error {

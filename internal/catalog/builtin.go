@@ -136,19 +136,19 @@ var pluginEntities = []string{
 	"ratelimiting_metrics", "session_metadatas", "sessions",
 }
 
-// crudEvent returns the event of crud with that name, whether Kong documents
-// the entity or not; false when no entity can be called so.
-func crudEvent(event string) (hook.Source, bool) {
+// crudParts takes apart the name of an event of crud; false when no entity can
+// be called so. op "" is all operations.
+func crudParts(event string) (entity, op string, ok bool) {
 	entity, op, colon := strings.Cut(event, ":")
 	if colon && !slices.Contains(operations, op) || entity == "" {
-		return hook.Source{}, false
+		return "", "", false
 	}
 	for i := range len(entity) {
 		if c := entity[i]; c != '_' && (c < 'a' || c > 'z') && (c < '0' || c > '9') {
-			return hook.Source{}, false
+			return "", "", false
 		}
 	}
-	return crudEntry(entity, op), true
+	return entity, op, true
 }
 
 // crudEntry makes the entry of an entity; op "" is all operations.
@@ -174,32 +174,33 @@ func crudEntry(entity, op string) hook.Source {
 // crudSample is data as Kong sends it: nulls removed, old_entity with updates
 // only.
 func crudSample(schema, op string) string {
-	now, old := entitySample(schema)
-	s := `{"operation":"` + op + `","schema":"` + schema + `","entity":` + now
+	entity, from, to := entitySample(schema)
+	old := ""
 	if op == "update" {
-		s += `,"old_entity":` + old
+		old = `,"old_entity":` + strings.Replace(entity, from, to, 1)
 	}
-	return s + `}`
+	return `{"operation":"` + op + `","schema":"` + schema + `","entity":` + entity + old + `}`
 }
 
-// entitySample returns an entity after and before a change.
-func entitySample(schema string) (now, old string) {
+// entitySample returns an entity, and what is put for what in it to have the
+// entity before a change.
+func entitySample(schema string) (entity, from, to string) {
 	switch schema {
 	case "admins":
-		const admin = `{"id":"3f1c2a59-4b7d-4e96-bd7f-6a5b5f6c1e22","username":"admin_user","username_lower":"admin_user","email":"admin@example.test","custom_id":"custom-123","status":4,"rbac_token_enabled":true,"consumer":{"id":"8d90c6f4-12b4-4f86-9f56-7a8b8d4e9c1a"},"rbac_user":{"id":"26e7cb9f-9fcd-40de-a4d7-5f6c89d1e8a3"},"created_at":1706598432,"updated_at":1706684832}`
-		return admin, strings.Replace(admin, `"status":4`, `"status":1`, 1)
+		return `{"id":"3f1c2a59-4b7d-4e96-bd7f-6a5b5f6c1e22","username":"admin_user","username_lower":"admin_user","email":"admin@example.test","custom_id":"custom-123","status":4,"rbac_token_enabled":true,"consumer":{"id":"8d90c6f4-12b4-4f86-9f56-7a8b8d4e9c1a"},"rbac_user":{"id":"26e7cb9f-9fcd-40de-a4d7-5f6c89d1e8a3"},"created_at":1706598432,"updated_at":1706684832}`,
+			`"status":4`, `"status":1`
 	case "consumers":
-		const consumer = `{"id":"ea87c99f-36f1-41c9-8543-7b13ee2b5dfe","username":"my-consumer","username_lower":"my-consumer","type":0,"created_at":1734547295,"updated_at":1734547295}`
-		return consumer, strings.ReplaceAll(consumer, "my-consumer", "old-consumer")
+		return `{"id":"ea87c99f-36f1-41c9-8543-7b13ee2b5dfe","username":"my-consumer","username_lower":"my-consumer","type":0,"created_at":1734547295,"updated_at":1734547295}`,
+			`"username":"my-consumer","username_lower":"my-consumer"`, `"username":"old-consumer","username_lower":"old-consumer"`
 	case "services":
-		const service = `{"id":"6792ec72-67b2-4960-96b1-e7564dda3178","name":"petstore","host":"new.example.test","port":443,"protocol":"https","enabled":true,"created_at":1647993371,"updated_at":1649391578}`
-		return service, strings.Replace(service, "new.example.test", "old.example.test", 1)
+		return `{"id":"6792ec72-67b2-4960-96b1-e7564dda3178","name":"petstore","host":"new.example.test","port":443,"protocol":"https","enabled":true,"created_at":1647993371,"updated_at":1649391578}`,
+			"new.example.test", "old.example.test"
 	case "plugins":
-		const plugin = `{"id":"b2b9c8f1-0f8e-4d5b-9a37-1c0f4d0a6a51","name":"rate-limiting","enabled":true,"service":{"id":"6792ec72-67b2-4960-96b1-e7564dda3178"},"config":{"minute":5,"policy":"local"},"created_at":1706598432,"updated_at":1706684832}`
-		return plugin, strings.Replace(plugin, `"minute":5`, `"minute":10`, 1)
+		return `{"id":"b2b9c8f1-0f8e-4d5b-9a37-1c0f4d0a6a51","name":"rate-limiting","enabled":true,"service":{"id":"6792ec72-67b2-4960-96b1-e7564dda3178"},"config":{"minute":5,"policy":"local"},"created_at":1706598432,"updated_at":1706684832}`,
+			`"minute":5`, `"minute":10`
 	}
-	const any = `{"id":"9b0e4a51-6b3f-4f6e-8f43-2f7c1de0a8c5","created_at":1706598432,"updated_at":1706684832}`
-	return any, strings.Replace(any, "1706684832", "1706598432", 1)
+	return `{"id":"9b0e4a51-6b3f-4f6e-8f43-2f7c1de0a8c5","created_at":1706598432,"updated_at":1706684832}`,
+		"1706684832", "1706598432"
 }
 
 // Data of dao:crud events: those of crud for a service. Constants, so that the

@@ -46,14 +46,34 @@ func (c *Catalog) Lookup(source, event string) (hook.Source, bool) {
 		return s, true
 	}
 	if source == crud {
-		return crudEvent(event)
+		if entity, op, ok := crudParts(event); ok {
+			return crudEntry(entity, op), true
+		}
+		return hook.Source{}, false
 	}
-	for _, build := range others {
-		if build.source == source && build.event == event {
-			return build.entry(), true
+	for i := range others {
+		if others[i].source == source && others[i].event == event {
+			return others[i].entry(), true
 		}
 	}
 	return hook.Source{}, false
+}
+
+// Has reports whether Lookup finds the event, for less.
+func (c *Catalog) Has(source, event string) bool {
+	if _, ok := c.custom[source][event]; ok {
+		return true
+	}
+	if source == crud {
+		_, _, ok := crudParts(event)
+		return ok
+	}
+	for i := range others {
+		if others[i].source == source && others[i].event == event {
+			return true
+		}
+	}
+	return false
 }
 
 // HasSource reports whether any event of the source exists.

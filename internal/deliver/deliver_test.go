@@ -284,7 +284,7 @@ func TestDeliver_aRowWhoseAttemptKillsTheProcess(t *testing.T) {
 		// The process dies in every attempt: the claim is written, nothing
 		// after it is.
 		w.action.mu.Lock()
-		w.action.during = func(int) { w.fault.mu.Lock(); w.fault.died = true; w.fault.mu.Unlock() }
+		w.action.during = func(int) { w.fault.die() }
 		w.action.mu.Unlock()
 		w.run(time.Hour)
 		if !w.fault.dead() {

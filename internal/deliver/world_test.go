@@ -33,9 +33,11 @@ type world struct {
 	store  *boltstore.Store
 	events *boltqueue.Queue
 	retry  *boltqueue.Queue
+	dead   *boltqueue.Queue
 	action *script
 	fault  *fault
 	ids    int
+	ctx    context.Context // of the process
 
 	mu  sync.Mutex
 	now time.Time
@@ -64,6 +66,7 @@ func newWorld(t *testing.T) *world {
 		}
 		return q
 	}
+	w.dead = open("events-dead")
 	w.events, w.retry = open("events"), open("retry")
 	w.o = deliver.Options{
 		Store:  &faultStore{w.store, w.fault},
@@ -96,6 +99,9 @@ func (w *world) restart() {
 		w.t.Fatal(err)
 	}
 	w.svc = svc
+	// A process that dies takes its context along, so that it waits for nothing.
+	w.ctx, w.fault.kill = context.WithCancel(w.t.Context())
+	w.t.Cleanup(w.fault.kill)
 }
 
 // hook stores a webhook hook for source s, event e, after edit.
@@ -157,7 +163,7 @@ func (w *world) step() bool {
 			continue
 		}
 		any = true
-		failed := w.svc.Deliver(w.t.Context(), msgs)
+		failed := w.svc.Deliver(w.ctx, msgs)
 		if w.fault.dead() {
 			return true // a dead process answers nothing
 		}
@@ -182,19 +188,25 @@ func (w *world) settle() {
 	}
 }
 
-// run lets time pass, minute by minute, with a sweep each.
+// run lets time pass with a sweep each minute: in steps of five seconds while
+// waits are short, then of a minute.
 func (w *world) run(d time.Duration) {
 	w.t.Helper()
 	w.settle()
-	for end := w.clock().Add(d); w.clock().Before(end) && !w.fault.dead(); {
-		for range 12 {
-			w.advance(5 * time.Second)
+	begin := w.clock()
+	for w.clock().Before(begin.Add(d)) && !w.fault.dead() {
+		step := time.Minute
+		if w.clock().Before(begin.Add(3 * time.Minute)) {
+			step = 5 * time.Second
+		}
+		for range time.Minute / step {
+			w.advance(step)
 			w.settle()
 		}
 		if w.fault.dead() {
 			return
 		}
-		if err := w.svc.Sweep(w.t.Context()); err != nil && !w.fault.dead() {
+		if err := w.svc.Sweep(w.ctx); err != nil && !w.fault.dead() {
 			w.t.Fatal(err)
 		}
 		w.settle()
@@ -280,6 +292,7 @@ type fault struct {
 	after   bool
 	effects []string
 	died    bool
+	kill    func()
 }
 
 var errDead = errors.New("the process is dead")
@@ -296,6 +309,7 @@ func (f *fault) effect(name string, do func() error) error {
 		return do()
 	}
 	f.died = true
+	defer f.kill()
 	if f.after {
 		if err := do(); err != nil {
 			return err
@@ -308,6 +322,14 @@ func (f *fault) dead() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.died
+}
+
+// die is a process that ends between two effects.
+func (f *fault) die() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.died = true
+	f.kill()
 }
 
 // revive is a new process: nothing fails any more.
@@ -376,4 +398,13 @@ func (q *faultQueue) Send(ctx context.Context, msgs []hook.Message) (failed []in
 		}
 	}
 	return failed, err
+}
+
+func (w *world) deadLetters() int {
+	w.t.Helper()
+	msgs, err := w.dead.Receive(w.t.Context(), 10, 0, 0)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return len(msgs)
 }

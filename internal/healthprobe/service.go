@@ -104,6 +104,9 @@ const (
 	maxTimeout = 10 * time.Second
 	// defaultTimeout is for an upstream that says 0; Kong's default.
 	defaultTimeout = time.Second
+	// keepEvery is how often states are written again that did not change:
+	// stores forget them 30 days after the last write.
+	keepEvery = 7 * 24 * time.Hour
 	// minInterval: a shorter interval is taken as this one.
 	minInterval = 100 * time.Millisecond
 	// maxSlack is how much earlier than its interval a target may be probed,

@@ -34,6 +34,7 @@ type watched struct {
 	// when the summary is made.
 	last record.TargetSummary
 	off  bool // not to be probed in this run
+	lost bool // a write failed: what is stored is not known, and the next run reads it
 }
 
 // visitor is a run's visit to one upstream.
@@ -42,7 +43,8 @@ type visitor struct {
 	plan
 	watched []*watched // in the order of the summary
 	note    string
-	unsent  int // events of addresses that are gone
+	unsent  int   // events of addresses that are gone
+	keptMS  int64 // as record.Summary.KeptMS
 	once    func()
 }
 
@@ -127,7 +129,39 @@ func (v *visitor) visit(ctx context.Context) error {
 	if err := v.rounds(ctx); err != nil {
 		return err
 	}
+	if err := v.keep(ctx, states, before); err != nil {
+		return err
+	}
 	return v.release(ctx)
+}
+
+// keep writes all states that have not changed for a long time again, before
+// the table forgets them: a target that has been down for weeks must still be
+// told as back.
+func (v *visitor) keep(ctx context.Context, states []hook.ProbeState, before record.Summary) error {
+	v.keptMS = before.KeptMS
+	nowMS := v.o.Now().UnixMilli()
+	if nowMS-v.keptMS < keepEvery.Milliseconds() {
+		return nil
+	}
+	had := make(map[string]bool, len(states))
+	for _, s := range states {
+		had[s.Address] = true
+	}
+	var again []hook.ProbeState
+	for _, w := range v.watched {
+		if had[w.state.Address] && !w.lost {
+			again = append(again, w.state)
+		}
+	}
+	errs := len(v.errs)
+	if _, err := v.put(ctx, again); err != nil {
+		return err
+	}
+	if len(v.errs) == errs {
+		v.keptMS = nowMS
+	}
+	return nil
 }
 
 // look finds the addresses of all targets, brings together what is known of
@@ -371,7 +405,8 @@ func (v *visitor) change(ctx context.Context, changed []*watched, next []hook.Pr
 	var out []hook.ProbeState
 	for i, w := range changed {
 		if !stored[i] {
-			continue // what is stored is the state before, or so we must think
+			w.off, w.lost = true, true
+			continue
 		}
 		w.state = next[i]
 		if w.state.Outbox == nil {
@@ -462,7 +497,7 @@ func (v *visitor) probe(w *watched) hook.Probe {
 
 // release writes the summary and ends the lease.
 func (v *visitor) release(ctx context.Context) error {
-	s := record.Summary{LastMS: v.o.Now().UnixMilli(), Note: v.note, Unsent: v.unsent, Targets: make([]record.TargetSummary, 0, len(v.watched))}
+	s := record.Summary{LastMS: v.o.Now().UnixMilli(), Note: v.note, Unsent: v.unsent, KeptMS: v.keptMS, Targets: make([]record.TargetSummary, 0, len(v.watched))}
 	for _, w := range v.watched {
 		t := w.last
 		t.TargetID, t.Port, t.Hostname = w.target.ID, w.port, w.host

@@ -62,7 +62,7 @@ func (s *Service) unknown(events []hook.Event) int {
 		if ev.Source == hook.PingSource && ev.Event == hook.PingEvent {
 			continue
 		}
-		if _, ok := c.Lookup(ev.Source, ev.Event); !ok {
+		if !c.Has(ev.Source, ev.Event) {
 			return i
 		}
 	}

@@ -526,7 +526,7 @@ func losesNothingToTheDead(t *testing.T, open Open) {
 // churn sends and receives much at once, and ends when every message that was
 // sent has been seen by a receiver that deleted it.
 func churn(t *testing.T, q Queue, answers func(hook.Received) bool) {
-	const senders, receivers, each = 4, 4, 40
+	const senders, receivers, each = 4, 4, 25
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 

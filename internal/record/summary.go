@@ -46,6 +46,9 @@ type Summary struct {
 	// Unsent is how many events the run raised, or found, and could not send:
 	// the next one tries again.
 	Unsent int `json:"unsent,omitempty"`
+	// KeptMS is when all probe states were last written whether they had
+	// changed or not, because tables forget what is not written.
+	KeptMS int64 `json:"kept_ms,omitempty"`
 }
 
 // TargetSummary is the last result of one target address. A name that did not

@@ -70,6 +70,22 @@ func Parse(s string) (Schedule, error) {
 	return out, nil
 }
 
+// String writes the schedule as Parse reads it: "5s,30s,2m".
+func (s Schedule) String() string {
+	parts := make([]string, len(s))
+	for i, d := range s {
+		text := d.String() // with the zeros of smaller units: 2m0s, 1h0m0s
+		if strings.HasSuffix(text, "m0s") {
+			text = strings.TrimSuffix(text, "0s")
+		}
+		if strings.HasSuffix(text, "h0m") {
+			text = strings.TrimSuffix(text, "0m")
+		}
+		parts[i] = text
+	}
+	return strings.Join(parts, ",")
+}
+
 // Next returns the wait after the attempt-th attempt of a run (the first is
 // 1), or false when that was the last. A hook's MaxAttempts counts attempts,
 // so 1 means no retry; where it asks for more than the schedule has, the last

@@ -82,6 +82,17 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestSchedule_String(t *testing.T) {
+	if got, want := retry.Default().String(), "5s,30s,2m,10m,30m,1h,3h,6h,12h,12h,12h"; got != want {
+		t.Errorf("Default() reads %s; want %s", got, want)
+	}
+	for _, s := range []string{"200ms,1s", "1.5s", "10s", "10m", "20h", "1h30m", "1h0m5s", "1m30s", "120h"} {
+		if got, err := retry.Parse(s); err != nil || got.String() != s {
+			t.Errorf("%s reads %s, %v once parsed", s, got, err)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add("5s,30s,2m")
 	f.Add(",")
@@ -92,6 +103,9 @@ func FuzzParse(f *testing.F) {
 		}
 		if len(got) == 0 || len(got) > retry.MaxRetries || len(got) != strings.Count(s, ",")+1 {
 			t.Errorf("Parse(%q) has %d waits", s, len(got))
+		}
+		if again, err := retry.Parse(got.String()); err != nil || !cmp.Equal(again, got) {
+			t.Errorf("%v, written and parsed again, is %v, %v", got, again, err)
 		}
 		for _, d := range got {
 			if d <= 0 || d > retry.MaxWait {

@@ -65,6 +65,10 @@ func NewSource(doc []byte, source, event string) (hook.Source, error) {
 	return s, faults.Err()
 }
 
+// IsSourceName reports whether a source or an event may be registered under
+// the name.
+func IsSourceName(s string) bool { return sourceNameFault(s) == "" }
+
 func sourceNameFault(s string) string {
 	if s == "" || len(s) > maxSourceName {
 		return fmt.Sprintf("length must be at least 1 and at most %d", maxSourceName)

@@ -388,6 +388,9 @@ func targetFault(s string) string {
 	return ""
 }
 
+// IsUpstreamName reports whether an upstream may have the name.
+func IsUpstreamName(s string) bool { return upstreamNameFault(s) == "" }
+
 // upstreamNameFault has Kong's texts.
 func upstreamNameFault(s string) string {
 	if _, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {

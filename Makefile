@@ -1,0 +1,106 @@
+# Event Hooks. `make` prints what there is.
+#
+# Only Go is needed, and Python for the checks that run AWS-compatible servers
+# and lint the template.
+
+ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+FUNCTIONS := admin ingest deliver healthprobe
+
+# What the functions run on; template.yaml says the same.
+ARCH ?= arm64
+
+# A static binary without net/rpc, which lambda.norpc leaves out (3 MB), without
+# symbols, and the same from whichever directory it is built.
+BUILD := CGO_ENABLED=0 go build -trimpath -tags lambda.norpc -ldflags=-s -buildvcs=false
+
+GO_TOOL := go tool -modfile=tools/go.mod
+
+.PHONY: help
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# ---------------------------------------------------------------------- build
+
+.PHONY: build
+build: $(FUNCTIONS:%=bootstrap-%) ## build/<function>/bootstrap for Lambda (ARCH=amd64 for another machine)
+	@go -C tools run ./artifact -arch $(ARCH) $(FUNCTIONS:%=$(ROOT)/build/%/bootstrap)
+
+.PHONY: $(FUNCTIONS:%=bootstrap-%)
+$(FUNCTIONS:%=bootstrap-%): bootstrap-%:
+	GOOS=linux GOARCH=$(ARCH) $(BUILD) -o build/$*/bootstrap ./functions/$*
+
+# `sam build` calls these, build-<logical id>, in a copy of the module or in the
+# module itself, as it is told. They build the module where this file is.
+build-%Function:
+	cd "$(ROOT)" && GOOS=linux GOARCH=$(ARCH) $(BUILD) -o "$(ARTIFACTS_DIR)/bootstrap" ./functions/$$(tr A-Z a-z <<<'$*')
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf build .aws-sam
+
+# ----------------------------------------------------------------------- test
+
+.PHONY: test
+test: ## run the tests: no network, nothing to install
+	go test ./...
+
+.PHONY: check
+check: format vet lint reflect lint-template test-race test-aws ## everything that CI runs
+	@echo "check: all passed"
+
+.PHONY: format
+format: ## is every Go file formatted (gofumpt)?
+	@files=$$($(GO_TOOL) gofumpt -l *.go cmd e2e examples functions internal); \
+	if [ -n "$$files" ]; then echo "not formatted; run $(GO_TOOL) gofumpt -w on:"; echo "$$files"; exit 1; fi
+
+.PHONY: vet
+vet: ## go vet
+	go vet ./...
+
+.PHONY: lint
+lint: ## staticcheck
+	$(GO_TOOL) staticcheck ./...
+
+.PHONY: reflect
+reflect: ## does nothing in a function keep the linker from dropping dead code?
+	@for f in $(FUNCTIONS); do \
+		found=$$(CGO_ENABLED=0 go build -ldflags=-dumpdep -tags lambda.norpc -o /dev/null ./functions/$$f 2>&1 | grep '<ReflectMethod>' || true); \
+		if [ -n "$$found" ]; then echo "functions/$$f calls a method by a computed name:"; echo "$$found"; exit 1; fi; \
+	done
+
+.PHONY: test-race
+test-race: ## the tests under the race detector, where there is a C compiler
+	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null; \
+	then echo "go test -race ./..."; go test -race ./...; \
+	else echo "no C compiler: tests run without the race detector"; go test ./...; fi
+
+.PHONY: test-aws
+test-aws: ## the tests against AWS-compatible servers, and the built functions on them
+	tools/standin/run go test -count=1 ./internal/dynamostore/... ./internal/sqsqueue/... ./internal/stack/... ./e2e/...
+
+.PHONY: lint-template
+lint-template: ## cfn-lint on template.yaml and on its transform, sam validate
+	tools/template/check
+
+.PHONY: sam-build
+sam-build: ## sam build, in each way it can be called, and a look at what came out
+	tools/template/sam-build
+
+.PHONY: fuzz
+FUZZTIME ?= 10s
+fuzz: ## every fuzz test for FUZZTIME (10s)
+	@go list -f '{{$$d := .Dir}}{{range .TestGoFiles}}{{$$d}}/{{.}} {{end}}{{range .XTestGoFiles}}{{$$d}}/{{.}} {{end}}' ./... \
+		| xargs grep -Ho '^func Fuzz[A-Za-z0-9_]*' /dev/null \
+		| while IFS=: read -r file func; do \
+			echo "$${file#$(ROOT)/}: $${func#func }"; \
+			go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"; \
+		done
+
+.PHONY: bench
+bench: ## benchmarks, and how soon the built functions ask for their first event
+	go test -run '^$$' -bench . -benchmem ./...
+	go test -count=1 -run '^TestStart$$' -v ./e2e -start

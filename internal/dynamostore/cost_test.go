@@ -1,0 +1,158 @@
+package dynamostore
+
+import (
+	"fmt"
+	"testing"
+
+	"eventhooks/internal/hook"
+)
+
+// The requests that each method's comment promises.
+func TestStore_requests(t *testing.T) {
+	s, w := wired(t)
+	ctx := t.Context()
+	ok := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	did := func(what string, want ...string) {
+		t.Helper()
+		wantRequests(t, what, w.requests(), want...)
+	}
+
+	d := pendingRow("e1")
+	_, err := s.CreateDelivery(ctx, d, nowMS)
+	ok("CreateDelivery", err)
+	did("W1, a row", "PutItem")
+	_, err = s.CreateDelivery(ctx, d, nowMS)
+	ok("CreateDelivery", err)
+	did("W1, of what is there", "PutItem")
+
+	nudged, err := s.NudgeDelivery(ctx, hook.Overdue{Wake: hook.Wake{DeliveryKey: d.Key(), Seq: 1}, WakeMS: d.WakeMS}, nowMS+900_000)
+	ok("NudgeDelivery", err)
+	if !nudged {
+		t.Fatal("NudgeDelivery = false; want true")
+	}
+	did("W6", "UpdateItem")
+
+	d, err = s.ClaimDelivery(ctx, hook.Wake{DeliveryKey: d.Key(), Seq: 1}, nowMS+60_000, nowMS)
+	ok("ClaimDelivery", err)
+	did("W2", "UpdateItem")
+	d.Seq, err = s.UpdateDelivery(ctx, d, nowMS)
+	ok("UpdateDelivery", err)
+	did("W3", "PutItem")
+	_, err = s.RecordDelivered(ctx, d, nowMS)
+	ok("RecordDelivered", err)
+	did("W4", "PutItem")
+	d.Run++
+	_, err = s.RedeliverDelivery(ctx, d, nowMS)
+	ok("RedeliverDelivery", err)
+	did("W5", "PutItem")
+
+	_, err = s.Delivery(ctx, d.Key(), nowMS)
+	ok("Delivery", err)
+	did("Delivery", "GetItem")
+	var keys []hook.DeliveryKey
+	for i := range 150 {
+		keys = append(keys, hook.DeliveryKey{HookID: d.HookID, EventID: fmt.Sprint("e", i)})
+	}
+	_, err = s.Deliveries(ctx, keys, nowMS)
+	ok("Deliveries", err)
+	did("Deliveries of 150", "BatchGetItem", "BatchGetItem")
+	_, err = s.Deliveries(ctx, nil, nowMS)
+	ok("Deliveries", err)
+	did("Deliveries of none")
+	_, err = s.OverdueDeliveries(ctx, d.Key().WakeShard(), nowMS+1_000_000, 100)
+	ok("OverdueDeliveries", err)
+	did("OverdueDeliveries", "Query")
+	_, _, err = s.ListDeliveries(ctx, d.HookID, "", "", 20, nowMS)
+	ok("ListDeliveries", err)
+	did("ListDeliveries of all", "Query", "Query", "Query", "Query", "Query", "Query", "Query", "Query")
+	_, _, err = s.ListDeliveries(ctx, d.HookID, hook.Pending, "", 20, nowMS)
+	ok("ListDeliveries", err)
+	did("ListDeliveries of the pending", "Query", "BatchGetItem")
+
+	row := pendingRow("e2")
+	row.SlotKey, row.SnoozeKey = "slot", "window"
+	ok("Admit", s.Admit(ctx, hook.Admission{
+		HookID: row.HookID, NowMS: nowMS, Rows: []hook.Delivery{row},
+		Slot:    &hook.SlotWrite{Key: "slot", Slot: hook.Slot{Sig: "sig", Seen: "e2", By: "e2"}},
+		Snoozes: []hook.SnoozeClaim{{Key: "window", Snooze: hook.Snooze{UntilMS: nowMS + 60_000, By: "e2"}}},
+	}))
+	did("W7", "TransactWriteItems")
+	_, err = s.Slots(ctx, row.HookID, []string{"slot", "other"}, nowMS)
+	ok("Slots", err)
+	did("Slots", "BatchGetItem")
+	_, err = s.Snoozes(ctx, row.HookID, []string{"window"}, nowMS)
+	ok("Snoozes", err)
+	did("Snoozes", "BatchGetItem")
+	_, err = s.SeeSlot(ctx, row.HookID, "slot", "sig", "e3", nowMS)
+	ok("SeeSlot", err)
+	did("SeeSlot", "UpdateItem")
+	_, err = s.AddSuppressed(ctx, row.HookID, "window", nowMS+60_000, 1, "e3", "snoozed")
+	ok("AddSuppressed", err)
+	did("AddSuppressed", "UpdateItem")
+	ok("GiveBack", s.GiveBack(ctx, row))
+	did("W9", "UpdateItem", "UpdateItem")
+
+	_, err = s.Epoch(ctx, hook.FeedHooks)
+	ok("Epoch", err)
+	did("Epoch", "GetItem")
+	_, err = s.Write(ctx, hook.FeedHooks, []hook.Change{{Record: hook.Record{Kind: hook.KindHook, ID: "h", Data: []byte("{}")}, Expect: hook.ExpectAbsent}}, nil, nowMS)
+	ok("Write", err)
+	did("W8", "GetItem", "TransactWriteItems")
+	_, err = s.Write(ctx, hook.FeedNone, []hook.Change{{Record: hook.Record{Kind: hook.KindToken, ID: "t", Data: []byte("{}")}, Expect: hook.ExpectAny}}, nil, nowMS)
+	ok("Write", err)
+	did("Write without a feed", "PutItem")
+	_, err = s.Get(ctx, hook.KindToken, "t", nowMS)
+	ok("Get", err)
+	did("Get", "GetItem")
+	_, _, err = s.List(ctx, hook.KindHook, "", "", 20, nowMS)
+	ok("List", err)
+	did("List", "Query")
+	_, err = s.Changes(ctx, hook.KindHook, 0)
+	ok("Changes", err)
+	did("Changes", "Query")
+
+	l, _, err := s.AcquireProbe(ctx, "u", nowMS, nowMS+70_000)
+	ok("AcquireProbe", err)
+	did("AcquireProbe for the first time", "UpdateItem", "UpdateItem")
+	for _, address := range []string{"a", "b"} {
+		ok("PutProbeState", s.PutProbeState(ctx, l, hook.ProbeState{Address: address}, nowMS))
+	}
+	did("PutProbeState twice", "PutItem", "TransactWriteItems", "TransactWriteItems")
+	ok("ReleaseProbe", s.ReleaseProbe(ctx, l, nowMS))
+	did("ReleaseProbe", "UpdateItem")
+	l, _, err = s.AcquireProbe(ctx, "u", nowMS, nowMS+70_000)
+	ok("AcquireProbe", err)
+	did("AcquireProbe", "UpdateItem")
+	_, _, err = s.AcquireProbe(ctx, "u", nowMS, nowMS+70_000)
+	ok("AcquireProbe", err)
+	did("AcquireProbe of a lease that is held", "UpdateItem")
+	_, err = s.ProbeStates(ctx, "u", nowMS)
+	ok("ProbeStates", err)
+	did("ProbeStates", "Query")
+	for _, address := range []string{"a", "b"} {
+		ok("DeleteProbeState", s.DeleteProbeState(ctx, l, address, nowMS))
+	}
+	did("DeleteProbeState twice", "TransactWriteItems", "TransactWriteItems")
+	ok("ReleaseProbe", s.ReleaseProbe(ctx, l, nowMS))
+	did("ReleaseProbe after the last state", "Query", "DeleteItem", "UpdateItem")
+	_, err = s.ProbedUpstreams(ctx, nowMS)
+	ok("ProbedUpstreams", err)
+	did("ProbedUpstreams", "Query")
+	_, err = s.ProbeSummary(ctx, "u", nowMS)
+	ok("ProbeSummary", err)
+	did("ProbeSummary", "GetItem")
+
+	c := hook.IngestClaim{TokenID: "t", Key: "k", BodyHash: "h", FirstSeenMS: nowMS, Pending: true, ExpiresAt: nowMS/1000 + 60}
+	for range 2 {
+		_, err = s.ClaimIngest(ctx, c, nowMS)
+		ok("ClaimIngest", err)
+		did("ClaimIngest", "PutItem")
+	}
+	ok("FinishIngest", s.FinishIngest(ctx, c))
+	did("FinishIngest", "UpdateItem")
+}
