@@ -20,7 +20,9 @@ import (
 	"eventhooks/internal/action"
 	"eventhooks/internal/egress"
 	"eventhooks/internal/hook"
+	"eventhooks/internal/render"
 	"eventhooks/internal/sign"
+	"eventhooks/internal/strictjson"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -822,4 +824,55 @@ func TestSecretsStayInside(t *testing.T) {
 			t.Errorf("%s: the outcome shows it: %+v", name, out)
 		}
 	}
+}
+
+func TestRunner_keepsABoundedNumberOfPlans(t *testing.T) {
+	r := newRunner(t, nil)
+	h := webhook("http://127.0.0.1")
+	request := func(id string, changed int64) {
+		h.ID, h.Changed = id, changed
+		if _, err := r.Request(h, healthEvent, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range action.MaxPlans + 100 {
+		request(fmt.Sprint(i), 1)
+	}
+	if got := r.Plans(); got != action.MaxPlans {
+		t.Errorf("%d plans are kept; want %d", got, action.MaxPlans)
+	}
+	r = newRunner(t, nil)
+	request("not stored", 0)
+	request("", 1)
+	if got := r.Plans(); got != 0 {
+		t.Errorf("%d plans of hooks that are not stored are kept; want none", got)
+	}
+}
+
+// FuzzRequest: the body of a webhook is the event's data with source and event
+// over it, whatever the data are.
+func FuzzRequest(f *testing.F) {
+	f.Add("crud", "admins:create", `{"a":1.50,"source":"x","n":{"event":[1]}}`)
+	f.Add("s", "", ` {"sourc\u0065":1,"\u00e9\ud83d\ude00":"\u2028"} `)
+	f.Fuzz(func(t *testing.T, source, event, data string) {
+		if !utf8.ValidString(source) || !utf8.ValidString(event) {
+			return
+		}
+		ev := hook.Event{ID: "e", Source: source, Event: event, Data: []byte(data)}
+		want, err := render.ValuesOf(ev)
+		if err != nil {
+			return
+		}
+		req, err := action.New(action.Options{}).Request(webhook("http://127.0.0.1"), ev, now)
+		if err != nil {
+			t.Fatalf("Request with data %s: %v", data, err)
+		}
+		got, err := strictjson.Decode(req.Body, strictjson.Limits{})
+		if err != nil {
+			t.Fatalf("%s gives %s: %v", data, req.Body, err)
+		}
+		if diff := cmp.Diff(map[string]any(want), got); diff != "" {
+			t.Fatalf("%s gives %s (-want +got):\n%s", data, req.Body, diff)
+		}
+	})
 }

@@ -30,16 +30,24 @@ func quick(o *dynamodb.Options) {
 	o.Retryer = retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = time.Millisecond })
 }
 
-// wire stands between a client and the server under test: it counts requests
-// and can lose answers.
+// wire stands between a client and the server under test: it counts requests,
+// can lose answers, and can let something happen before a request.
 type wire struct {
-	mu   sync.Mutex
-	seen []string // operations, in their order
-	lose string   // the operation whose next answer is lost after it took effect
-	lost int      // how many were
+	mu     sync.Mutex
+	seen   []string          // operations, in their order
+	lose   string            // the operation whose next answer is lost after it took effect
+	lost   int               // how many were
+	before map[string]func() // by operation: called once, before the next request
 }
 
 func (w *wire) Do(r *http.Request) (*http.Response, error) {
+	w.mu.Lock()
+	first := w.before[operation(r)]
+	delete(w.before, operation(r))
+	w.mu.Unlock()
+	if first != nil {
+		first()
+	}
 	answer, err := http.DefaultTransport.RoundTrip(r)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -72,6 +80,13 @@ func (w *wire) loseNext(op string) {
 	w.lose, w.lost = op, 0
 }
 
+// beforeNext makes f happen before the next request for the operation.
+func (w *wire) beforeNext(op string, f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.before[op] = f
+}
+
 func (w *wire) losses() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -82,7 +97,7 @@ func (w *wire) losses() int {
 // to it.
 func wired(t *testing.T) (*Store, *wire) {
 	t.Helper()
-	w := &wire{}
+	w := &wire{before: map[string]func(){}}
 	client := awstest.DynamoDB(t, quick, func(o *dynamodb.Options) {
 		o.HTTPClient = w
 		o.DisableValidateResponseChecksum = true // a lost answer has none

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"strings"
 	"unicode/utf8"
 
@@ -388,19 +387,17 @@ func conflict(refused []types.CancellationReason, changes []hook.Change, rows []
 // putWrite is a put as part of a transaction.
 func putWrite(table *string, it item, mark string, c condition) types.TransactWriteItem {
 	it["w"] = str(mark)
-	p := &types.Put{
-		TableName: table, Item: it, ExpressionAttributeNames: c.names, ExpressionAttributeValues: c.values,
-		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-	}
+	p := &types.Put{TableName: table, Item: it, ExpressionAttributeNames: c.names, ExpressionAttributeValues: c.values}
 	if c.expr != "" {
 		p.ConditionExpression = &c.expr
+		p.ReturnValuesOnConditionCheckFailure = types.ReturnValuesOnConditionCheckFailureAllOld
 	}
 	return types.TransactWriteItem{Put: p}
 }
 
 // deleteWrite is a delete as part of a transaction.
 func deleteWrite(table *string, key item, c condition) types.TransactWriteItem {
-	d := &types.Delete{TableName: table, Key: maps.Clone(key), ExpressionAttributeNames: c.names, ExpressionAttributeValues: c.values}
+	d := &types.Delete{TableName: table, Key: key, ExpressionAttributeNames: c.names, ExpressionAttributeValues: c.values}
 	if c.expr != "" {
 		d.ConditionExpression = &c.expr
 	}

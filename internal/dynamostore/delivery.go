@@ -31,6 +31,12 @@ func deliveryKey(k hook.DeliveryKey) item {
 	return stateKey(deliveryPartition(k.HookID, k.Shard()), k.EventID)
 }
 
+// storable reports whether DynamoDB takes the key: under another, which a person
+// may ask for all the same, nothing is stored.
+func storable(k hook.DeliveryKey) bool {
+	return k.EventID != "" && len(k.EventID) <= maxSortKey && len(k.HookID) <= maxSortKey
+}
+
 // keyOf reads a delivery's key back; false for an item of another kind.
 func keyOf(it item) (hook.DeliveryKey, bool) {
 	r := reader{it: it}
@@ -189,7 +195,11 @@ func (s *Store) CreateDelivery(ctx context.Context, d hook.Delivery, now int64) 
 //
 // One request, an RCU for each 4 KB.
 func (s *Store) Delivery(ctx context.Context, key hook.DeliveryKey, now int64) (hook.Delivery, error) {
-	it, err := s.get(ctx, s.state, deliveryKey(key))
+	var it item
+	var err error
+	if storable(key) {
+		it, err = s.get(ctx, s.state, deliveryKey(key))
+	}
 	if err == nil && (it == nil || expired(it, now)) {
 		err = hook.ErrNotFound
 	}
@@ -203,9 +213,11 @@ func (s *Store) Delivery(ctx context.Context, key hook.DeliveryKey, now int64) (
 //
 // A request for each 100 keys, an RCU for each 4 KB of each row.
 func (s *Store) Deliveries(ctx context.Context, keys []hook.DeliveryKey, now int64) ([]hook.Delivery, error) {
-	ask := make([]item, len(keys))
-	for i, k := range keys {
-		ask[i] = deliveryKey(k)
+	var ask []item
+	for _, k := range keys {
+		if storable(k) {
+			ask = append(ask, deliveryKey(k))
+		}
 	}
 	its, err := s.getAll(ctx, ask)
 	if err != nil {

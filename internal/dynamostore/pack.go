@@ -29,7 +29,7 @@ const (
 	maxUnpacked = 1 << 20
 )
 
-var errTooLarge = fmt.Errorf("more than %d bytes", maxUnpacked)
+var errTooLarge = errors.New("more than 1 MiB")
 
 // Writers and readers are pooled: making one costs more than packing an event.
 var (

@@ -122,10 +122,10 @@ func (s *Store) put(ctx context.Context, table *string, it item, mark string, c 
 	in := &dynamodb.PutItemInput{
 		TableName: table, Item: it,
 		ExpressionAttributeNames: c.names, ExpressionAttributeValues: c.values,
-		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	}
 	if c.expr != "" {
 		in.ConditionExpression = &c.expr
+		in.ReturnValuesOnConditionCheckFailure = types.ReturnValuesOnConditionCheckFailureAllOld
 	}
 	err = s.settled(ctx, func() error {
 		_, err := s.client.PutItem(ctx, in)

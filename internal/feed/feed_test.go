@@ -471,6 +471,47 @@ func TestFeed_Refresh(t *testing.T) {
 	})
 }
 
+// vault is a sink that wants to be locked, and says when it is.
+type vault struct {
+	*shelf
+	locked bool
+}
+
+func (v *vault) Lock()   { v.locked = true; v.note("locked") }
+func (v *vault) Unlock() { v.locked = false; v.note("unlocked") }
+
+func (v *vault) note(what string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.log = append(v.log, what)
+}
+
+func TestFeed_Refresh_locker(t *testing.T) {
+	w := newWorld(t)
+	v := &vault{shelf: w.shelf}
+	w.feed = feed.New(w.table, hook.FeedHooks, bothKinds, v, func() time.Time { return w.at })
+	w.table.fail = func(read string) error {
+		if v.locked {
+			t.Errorf("%s while the sink is locked", read)
+		}
+		return nil
+	}
+	w.table.write(aHook("a", "1"), aHook("b", "2"))
+	w.refresh()
+	w.did("locked", "reset", "+hook/a=1", "+hook/b=2", "unlocked")
+	w.table.write(aHook("a", "3"))
+	w.table.write(aSource("s", "4"))
+	w.refresh()
+	w.did("locked", "+hook/a=3", "+source/s=4", "unlocked")
+
+	w.shelf.refuse = func(hook.Record) error { return errors.New("cannot be read") }
+	w.table.write(aHook("c", "5"))
+	if err := w.feed.Refresh(t.Context()); err == nil {
+		t.Error("Refresh() = nil; want an error")
+	}
+	w.did("locked", "unlocked")
+}
+
 func TestFeed_Refresh_failures(t *testing.T) {
 	down := errors.New("the store is down")
 	failing := func(w *world, prefix string) {

@@ -227,15 +227,16 @@ func (s *System) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	in, err := ingest.New(ingest.Options{Store: s.store, Queue: s.events, Auth: tokens, IDs: ids})
+	in, err := ingest.New(ingest.Options{Store: s.store, Queue: s.events, Auth: tokens, IDs: ids, Log: s.o.Log})
 	if err != nil {
 		return err
 	}
-	ad, err := admin.New(admin.Options{Store: s.store, RetryQueue: s.retry, Action: runner, Auth: tokens, IDs: ids, Version: s.o.Version, Log: s.o.Log})
+	ad, err := admin.New(admin.Options{Store: s.store, RetryQueue: s.retry, Action: runner, Auth: tokens, Check: action.Check, Names: action.Names,
+		IDs: ids, Version: s.o.Version, Log: s.o.Log})
 	if err != nil {
 		return err
 	}
-	hp, err := healthprobe.New(healthprobe.Options{Store: s.store, Queue: s.events, Prober: client, IDs: ids, Period: s.o.ProbeEvery})
+	hp, err := healthprobe.New(healthprobe.Options{Store: s.store, Queue: s.events, Prober: client, IDs: ids, Period: s.o.ProbeEvery, Log: s.o.Log})
 	if err != nil {
 		return err
 	}

@@ -85,7 +85,7 @@ func TestDocs(t *testing.T) {
 	if strings.Join(rendered, "\n") != strings.Join(want, "\n") {
 		t.Errorf("the payloads give\n%s\nwant\n%s", strings.Join(rendered, "\n"), strings.Join(want, "\n"))
 	}
-	// The first example of the page, and the two readings of text in brackets.
+	// The two readings of text in brackets.
 	v = Values{"health": "unhealthy", "hostname": "web1"}
 	for src, want := range map[string]string{"[{{health}}]": `["unhealthy"]`, "[{{health}}] {{hostname}}": "[unhealthy] web1"} {
 		tmpl, err := parseLeaf(src)
@@ -96,8 +96,8 @@ func TestDocs(t *testing.T) {
 			t.Errorf("%s gives %s, %v; want %s", src, got, err, want)
 		}
 	}
-	first := regexp.MustCompile(`(?s)"payload": (\{.*?\})`).FindStringSubmatch(doc)
-	if first == nil || strictjson.Check([]byte(first[1]), strictjson.Limits{}) != nil {
-		t.Error("the first example has no payload")
+	first := regexp.MustCompile("(?s)```json\n(.*?)```").FindStringSubmatch(doc)
+	if err := strictjson.Check([]byte(first[1]), strictjson.Limits{}); err != nil {
+		t.Errorf("the page's hook: %v", err)
 	}
 }
