@@ -15,7 +15,9 @@ ARCH ?= arm64
 
 # A static binary without net/rpc, which lambda.norpc leaves out (3 MB), without
 # symbols, and the same from whichever directory it is built.
-BUILD := CGO_ENABLED=0 go build -trimpath -tags lambda.norpc -ldflags=-s -buildvcs=false
+# The version is what receivers see in User-Agent.
+VERSION ?= $(shell git -C "$(ROOT)" describe --tags --always --dirty 2>/dev/null || echo dev)
+BUILD := CGO_ENABLED=0 go build -trimpath -tags lambda.norpc -ldflags='-s -X main.version=$(VERSION)' -buildvcs=false
 
 GO_TOOL := go tool -modfile=tools/go.mod
 

@@ -115,16 +115,11 @@ func byTarget(summary record.Summary, states []hook.ProbeState) map[string][]rec
 		if _, left := current[st.Address]; !left {
 			continue
 		}
-		id, address, _ := strings.Cut(st.Address, "/")
+		id, ip, _ := strings.Cut(st.Address, "/")
 		if len(seen[id]) > 0 { // an address that the name no longer stands for
 			continue
 		}
-		e := record.TargetSummary{TargetID: id, Address: st.Address, IP: address}
-		if host, port, err := net.SplitHostPort(address); err == nil {
-			e.IP = host
-			e.Port, _ = strconv.Atoi(port)
-		}
-		seen[id] = append(seen[id], withState(e, st))
+		seen[id] = append(seen[id], withState(record.TargetSummary{TargetID: id, Address: st.Address, IP: ip}, st))
 	}
 	return seen
 }
@@ -139,6 +134,8 @@ func withState(e record.TargetSummary, st hook.ProbeState) record.TargetSummary 
 func healthOf(u hook.Upstream, t hook.Target, seen []record.TargetSummary) targetHealth {
 	row := targetHealth{ShownTarget: schema.ShowTarget(t), Health: isHealthy, Data: addresses{[]addressHealth{}}}
 	off := t.Weight == 0 || u.Active.HealthyInterval == 0 && u.Active.UnhealthyInterval == 0
+	_, portText, _ := net.SplitHostPort(t.Target)
+	port, _ := strconv.Atoi(portText) // the schema stores host:port only
 	var next int64
 	unresolved := ""
 	for _, e := range seen {
@@ -149,7 +146,7 @@ func healthOf(u hook.Upstream, t hook.Target, seen []record.TargetSummary) targe
 			continue
 		}
 		a := addressHealth{
-			IP: e.IP, Port: e.Port, Health: isHealthy, Since: schema.Time(e.SinceMS), LastProbe: probeOf(e),
+			IP: e.IP, Port: port, Health: isHealthy, Since: schema.Time(e.SinceMS), LastProbe: probeOf(e),
 			Counters: &counters{e.Successes, e.HTTPFailures, e.TCPFailures, e.Timeouts},
 		}
 		switch {

@@ -65,7 +65,7 @@ func (s *Service) createHook(ctx context.Context, c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := s.read(schema.NewHook(doc, nil))
+	h, err := s.read(schema.NewHook(doc, "", nil))
 	if err != nil {
 		return nil, err
 	}
@@ -114,9 +114,7 @@ func (s *Service) putHook(ctx context.Context, c *call) (*answer, error) {
 		stored, err := s.hook(ctx, c, errNotFound())
 		if err == nil {
 			return s.change(ctx, c, stored, func(stored hook.Hook) (hook.Hook, error) {
-				h, err := s.read(schema.NewHook(doc, &stored))
-				h.ID = id
-				return h, err
+				return s.read(schema.NewHook(doc, id, &stored))
 			})
 		}
 		if r, refused := errors.AsType[*refusal](err); !refused || r.status != http.StatusNotFound {
@@ -125,11 +123,10 @@ func (s *Service) putHook(ctx context.Context, c *call) (*answer, error) {
 		if c.Header.Get("If-Match") != "" {
 			return nil, changedMeanwhile()
 		}
-		h, err := s.read(schema.NewHook(doc, nil))
+		h, err := s.read(schema.NewHook(doc, id, nil))
 		if err != nil {
 			return nil, err
 		}
-		h.ID = id
 		h, err = s.insert(ctx, h)
 		if errors.Is(err, hook.ErrExists) { // created meanwhile: then replace that one
 			continue

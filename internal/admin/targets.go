@@ -58,7 +58,7 @@ func (s *Service) createTarget(ctx context.Context, c *call) (*answer, error) {
 		return nil, err
 	}
 	t, err := s.writeTarget(ctx, c, func([]hook.Target) (hook.Target, error) {
-		return schema.NewTarget(doc, "")
+		return schema.NewTarget(doc, "", "")
 	})
 	if err != nil {
 		return nil, err
@@ -98,18 +98,19 @@ func (s *Service) putTarget(ctx context.Context, c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	by, value := c.targetBy()
-	address := ""
-	if by == "target" {
+	id, address := "", ""
+	if by, value := c.targetBy(); by == "id" {
+		id = value
+	} else {
 		address = value
 	}
 	t, err := s.writeTarget(ctx, c, func(all []hook.Target) (hook.Target, error) {
-		t, err := schema.NewTarget(doc, address)
-		if stored, found := c.pick(all); found {
-			t.ID, t.CreatedAt, t.Changed = stored.ID, stored.CreatedAt, stored.Changed
-		} else if by == "id" {
-			t.ID = value
+		stored, found := c.pick(all)
+		if !found {
+			return schema.NewTarget(doc, id, address)
 		}
+		t, err := schema.NewTarget(doc, stored.ID, address)
+		t.CreatedAt, t.Changed = stored.CreatedAt, stored.Changed
 		return t, err
 	})
 	if err != nil {

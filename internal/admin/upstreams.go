@@ -46,7 +46,7 @@ func (s *Service) createUpstream(ctx context.Context, c *call) (*answer, error) 
 	if err != nil {
 		return nil, err
 	}
-	u, err := schema.NewUpstream(doc, "", nil)
+	u, err := schema.NewUpstream(doc, "", "", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -77,28 +77,24 @@ func (s *Service) putUpstream(ctx context.Context, c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	by, value := c.upstreamBy()
-	name := ""
-	if by == "name" {
+	id, name := "", ""
+	if by, value := c.upstreamBy(); by == "id" {
+		id = value
+	} else {
 		name = value
 	}
 	u, err := s.upstream(ctx, c, errNotFound())
 	if err == nil {
 		return s.changeUpstream(ctx, u, func(stored hook.Upstream) (hook.Upstream, error) {
-			u, err := schema.NewUpstream(doc, name, &stored)
-			u.ID = stored.ID
-			return u, err
+			return schema.NewUpstream(doc, stored.ID, name, &stored)
 		})
 	}
 	if r, refused := errors.AsType[*refusal](err); !refused || r.status != http.StatusNotFound {
 		return nil, err
 	}
-	u, err = schema.NewUpstream(doc, name, nil)
+	u, err = schema.NewUpstream(doc, id, name, nil)
 	if err != nil {
 		return nil, err
-	}
-	if by == "id" {
-		u.ID = value
 	}
 	u, err = s.insertUpstream(ctx, u)
 	if err != nil {

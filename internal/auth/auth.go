@@ -92,7 +92,7 @@ func (a *Auth) Authenticate(ctx context.Context, h http.Header) (hook.Token, err
 
 	r, err := a.store.Get(ctx, hook.KindToken, id, now)
 	if errors.Is(err, hook.ErrNotFound) {
-		a.forget(id)
+		a.Forget(id)
 		return hook.Token{}, ErrUnauthorized
 	}
 	if err != nil {
@@ -103,7 +103,7 @@ func (a *Auth) Authenticate(ctx context.Context, h http.Header) (hook.Token, err
 		return hook.Token{}, fmt.Errorf("read token: %w", err)
 	}
 	if r.Deleted || t.Expired(now/1000) || subtle.ConstantTimeCompare([]byte(t.ID), []byte(id)) != 1 {
-		a.forget(id)
+		a.Forget(id)
 		return hook.Token{}, ErrUnauthorized
 	}
 	until := now + remember.Milliseconds()
@@ -135,7 +135,9 @@ func (a *Auth) learn(id string, k known) {
 	a.known[id] = k
 }
 
-func (a *Auth) forget(id string) {
+// Forget drops what is remembered of a token, so that one revoked in this very
+// process is no longer good here. id is that of the token.
+func (a *Auth) Forget(id string) {
 	a.mu.Lock()
 	delete(a.known, id)
 	a.mu.Unlock()

@@ -136,6 +136,16 @@ func TestAuth_Authenticate_memory(t *testing.T) {
 		})
 	})
 
+	t.Run("a revoked token that is forgotten is not good at all", func(t *testing.T) {
+		s := &store{}
+		token := s.set("v", hook.Token{})
+		a := auth.New(s, nil)
+		check(t, a, s, "v", true, 1)
+		s.remove("v")
+		a.Forget(token.ID)
+		check(t, a, s, "v", false, 2)
+	})
+
 	t.Run("an unknown token is read every time, so that a new one works at once", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := &store{}

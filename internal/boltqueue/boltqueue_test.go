@@ -224,6 +224,20 @@ func TestQueue_Receive_inOrder(t *testing.T) {
 	}
 }
 
+func TestQueue_oldReceipt(t *testing.T) {
+	q := openQueue(t, tempFile(t), "q", boltqueue.Options{})
+	send(t, q, hook.Message{Body: "x"})
+	old := receive(t, q, 1, 0, 0)[0]
+	receive(t, q, 1, hidden, 0) // someone else has it now
+	if err := q.Delete(t.Context(), old.Receipt); err != nil {
+		t.Errorf("Delete() = %v; want nil", err)
+	}
+	if err := q.Release(t.Context(), old.Receipt, 0); err != nil {
+		t.Errorf("Release() = %v; want nil", err)
+	}
+	lengths(t, q, 0, 1, 0)
+}
+
 func TestQueue_Len(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := openQueue(t, tempFile(t), "q", boltqueue.Options{DeadLetter: "dead", MaxReceives: 2})
@@ -319,8 +333,8 @@ func TestOpen(t *testing.T) {
 		if rs, err := q.Receive(t.Context(), 1, hidden, 0); len(rs) != 0 || err != nil {
 			t.Errorf("Receive() = %v, %v; want none, nil", rs, err)
 		}
-		if got := bodies(receive(t, q.DeadLetter(), 1, hidden, 0)); got[0] != "poison" {
-			t.Errorf("the dead letter is %v; want poison", got)
+		if r := receive(t, q.DeadLetter(), 1, hidden, 0)[0]; r.Body != "poison" || r.Receives != 1 {
+			t.Errorf("the dead letter is %q, received %d times; want poison, for the first time", r.Body, r.Receives)
 		}
 	})
 

@@ -29,13 +29,23 @@ func newCommitter(db *bbolt.DB) *committer {
 	return &committer{db: db, lead: make(chan struct{}, 1)}
 }
 
-// commit runs fn in a transaction and returns when that is committed.
+// commit runs fn in a transaction and returns when that is on the disk.
 func (c *committer) commit(fn func(*bbolt.Tx) error) error {
 	mine := &pendingWrite{fn: fn, done: make(chan error, 1)}
 	c.mu.Lock()
 	c.waiting = append(c.waiting, mine)
 	c.mu.Unlock()
 
+	err := c.inGroup(mine)
+	if errors.Is(err, errAlone) {
+		err = c.db.Update(fn)
+	}
+	return err
+}
+
+// inGroup waits until somebody has committed mine, or does so for all that
+// wait when it is this caller's turn.
+func (c *committer) inGroup(mine *pendingWrite) error {
 	select {
 	case err := <-mine.done:
 		return err
@@ -51,24 +61,29 @@ func (c *committer) commit(fn func(*bbolt.Tx) error) error {
 	group := c.waiting // mine among them: who leads answers all that he takes
 	c.waiting = nil
 	c.mu.Unlock()
-	c.run(group)
+
+	err := c.run(group)
+	if err != nil && len(group) > 1 {
+		err = errAlone // one of them failed and undid all
+	}
+	for _, w := range group {
+		w.done <- err
+	}
 	return <-mine.done
 }
 
-var errAbandoned = errors.New("the write was abandoned")
+// errAlone tells a caller to run its write in a transaction of its own.
+var errAlone = errors.New("its group failed")
 
-// run commits a group and answers each of its members.
-func (c *committer) run(group []*pendingWrite) {
-	// Nobody waits for ever, not even when bbolt panics over a broken file.
+// run commits a group. A panic, of a write or of bbolt over a broken page, is
+// left to happen again to him who caused it.
+func (c *committer) run(group []*pendingWrite) (err error) {
 	defer func() {
-		for _, w := range group {
-			select {
-			case w.done <- errAbandoned:
-			default: // answered
-			}
+		if recover() != nil {
+			err = errAlone
 		}
 	}()
-	err := c.db.Update(func(tx *bbolt.Tx) error {
+	return c.db.Update(func(tx *bbolt.Tx) error {
 		for _, w := range group {
 			if err := w.fn(tx); err != nil {
 				return err
@@ -76,14 +91,4 @@ func (c *committer) run(group []*pendingWrite) {
 		}
 		return nil
 	})
-	if err == nil || len(group) == 1 {
-		for _, w := range group {
-			w.done <- err
-		}
-		return
-	}
-	// One of them failed and undid all: each for itself, then.
-	for _, w := range group {
-		w.done <- c.db.Update(w.fn)
-	}
 }

@@ -45,7 +45,7 @@ type Store struct {
 
 // lockWait bounds how long Open waits for another process to let go of the
 // file: a predecessor that is just ending, not one that goes on.
-const lockWait = 2 * time.Second
+const lockWait = time.Second
 
 // Open opens the file, making it if there is none. Its folder must exist. It
 // is an error if another process has the file open.

@@ -17,9 +17,10 @@ const upkeepChunk = 500
 
 // Recover sets free what a dead predecessor held, and makes the sweep find
 // whatever has lost its wake-up: leases end, pending rows that were claimed
-// wake at now, all others when they are due. Nothing else changes: a wake-up
-// that is still in the queue keeps its Seq and stays good. It is for the start
-// of a process that has the file for itself. Doing it twice is harmless.
+// wake at now, all others when they are due (or earlier, if they would have).
+// Nothing else changes: a wake-up that is still in the queue keeps its Seq and
+// stays good. It is for the start of a process that has the file for itself.
+// Doing it twice is harmless.
 func (s *Store) Recover(ctx context.Context, now int64) error {
 	var keys [][]byte
 	err := s.view(ctx, func(tx *bbolt.Tx) error {
@@ -49,7 +50,7 @@ func (s *Store) recoverRows(tx *bbolt.Tx, keys [][]byte, now int64) error {
 		if err != nil {
 			return err
 		}
-		wake := d.DueMS
+		wake := min(d.DueMS, d.WakeMS)
 		if d.LeaseMS != 0 {
 			wake = now
 		}

@@ -13,9 +13,13 @@ import (
 	"eventhooks/internal/match"
 )
 
-// admitChunk bounds the units judged in one admission: its rows, windows and
-// slot are one transaction, of at most 100 items.
-const admitChunk = 45
+// What bounds the units judged in one admission: its rows, windows and slot are
+// one transaction, in DynamoDB of at most 100 items and 4 MB. An event's data
+// may be 256 KB.
+const (
+	admitChunk = 45
+	admitBytes = 3 << 20
+)
 
 // judgements bounds how often a group is judged again because another function
 // judged its events' neighbours at the same time.
@@ -80,9 +84,22 @@ func (b *batch) groups(units []unit) [][]judged {
 		slices.SortStableFunc(g, func(a, c judged) int { return cmp.Compare(a.ev.ID, c.ev.ID) })
 		// A message that came twice in one batch is judged once.
 		g = slices.CompactFunc(g, func(a, c judged) bool { return a.ev.ID == c.ev.ID })
-		out = append(out, slices.Collect(slices.Chunk(g, admitChunk))...)
+		out = append(out, chunks(g)...)
 	}
 	return out
+}
+
+// chunks cuts a group into pieces that fit one admission each.
+func chunks(g []judged) (out [][]judged) {
+	first, size := 0, 0
+	for i, j := range g {
+		if i > first && (i-first == admitChunk || size+len(j.ev.Data) > admitBytes) {
+			out = append(out, g[first:i])
+			first, size = i, 0
+		}
+		size += len(j.ev.Data)
+	}
+	return append(out, g[first:])
 }
 
 // admitGroup judges one group until its judgement holds, and returns the units

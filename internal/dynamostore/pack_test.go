@@ -93,10 +93,10 @@ func TestPackEvent(t *testing.T) {
 			Time: time.Date(2026, 11, 21, 18, 0, 0, 123456789, time.UTC), Workspace: "default",
 			Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Data: []byte(`{"n":12345678901234567890}`),
 		},
-		"least":          {Data: []byte(`{}`)},
-		"long ago":       {Time: time.Date(1, 1, 1, 0, 0, 0, 1, time.UTC), Data: []byte(`{}`)},
-		"far in future":  {Time: time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC), Data: []byte(`{}`)},
-		"as large as it": {Time: time.Unix(5, 0).UTC(), Data: []byte(`{"a":"` + strings.Repeat("x", hook.MaxEventBytes) + `"}`)},
+		"least":                 {Data: []byte(`{}`)},
+		"long ago":              {Time: time.Date(1, 1, 1, 0, 0, 0, 1, time.UTC), Data: []byte(`{}`)},
+		"far in future":         {Time: time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC), Data: []byte(`{}`)},
+		"as large as they come": {Time: time.Unix(5, 0).UTC(), Data: []byte(`{"a":"` + strings.Repeat("x", hook.MaxEventBytes) + `"}`)},
 	}
 	for name, ev := range events {
 		t.Run(name, func(t *testing.T) {
@@ -108,8 +108,8 @@ func TestPackEvent(t *testing.T) {
 			if err := unpackEvent(packed, &got); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(ev, got); diff != "" {
-				t.Errorf("unpackEvent(packEvent(ev)) differs (-want +got):\n%s", diff)
+			if got.Time != ev.Time || got.Workspace != ev.Workspace || got.Traceparent != ev.Traceparent || !bytes.Equal(got.Data, ev.Data) {
+				t.Errorf("unpackEvent(packEvent(%.200v)) = %.200v", ev, got)
 			}
 		})
 	}
@@ -163,7 +163,7 @@ func FuzzUnpackEvent(f *testing.F) {
 // sample is an event of about 1 KB, as a gateway's log entry looks.
 func sample() hook.Event {
 	doc := map[string]any{"upstream_id": "8d9d3f2c-2f0b-4d8e-9d31-0a5e2a8b7c11", "service": map[string]any{"name": "orders", "host": "orders.internal", "port": 8080, "protocol": "http"}}
-	for i := range 8 {
+	for i := range 12 {
 		doc[fmt.Sprintf("header_%d", i)] = fmt.Sprintf("value-%d; q=0.%d, text/html;charset=utf-8; id=%x", i, i, i*7919+104729)
 	}
 	doc["latencies"] = map[string]int{"request": 515, "kong": 58, "proxy": 457}

@@ -258,7 +258,7 @@ func TestStore_otherErrors(t *testing.T) {
 		"ClaimDelivery":   func() error { _, err := s.ClaimDelivery(ctx, hook.Wake{}, nowMS, nowMS); return err },
 		"UpdateDelivery":  func() error { _, err := s.UpdateDelivery(ctx, pendingRow("e"), nowMS); return err },
 		"RecordDelivered": func() error { _, err := s.RecordDelivered(ctx, pendingRow("e"), nowMS); return err },
-		"Delivery":        func() error { _, err := s.Delivery(ctx, hook.DeliveryKey{}, nowMS); return err },
+		"Delivery":        func() error { _, err := s.Delivery(ctx, pendingRow("e").Key(), nowMS); return err },
 		"ListDeliveries":  func() error { _, _, err := s.ListDeliveries(ctx, "h", "", "", 1, nowMS); return err },
 		"ListDeliveries of a status": func() error {
 			_, _, err := s.ListDeliveries(ctx, "h", hook.Failed, "", 1, nowMS)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -533,9 +534,12 @@ func TestService_Run_sharesOneStore(t *testing.T) {
 		w.run()
 		w.net.set("10.0.0.1:80", refused)
 		entered, leave := make(chan struct{}), make(chan struct{})
-		var once sync.Once
+		var late atomic.Bool
 		w.net.during = func(context.Context, hook.Probe) {
-			once.Do(func() { close(entered); <-leave })
+			if late.CompareAndSwap(false, true) {
+				close(entered)
+				<-leave
+			}
 		}
 		w.pass(time.Minute)
 		done := make(chan error)

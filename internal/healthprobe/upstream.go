@@ -100,12 +100,21 @@ func (r *run) idle(ctx context.Context, p plan) (bool, error) {
 		return false, nil // the visit sees to it
 	}
 	for _, t := range s.Targets {
-		every := interval(p.Active, hook.Health(t.Health))
-		if t.NextMS != 0 && nowMS >= t.NextMS-slack(every).Milliseconds() {
+		if t.NextMS != 0 && nowMS >= t.NextMS-r.ahead(interval(p.Active, hook.Health(t.Health))) {
 			return false, nil
 		}
 	}
 	return true, nil
+}
+
+// ahead returns how long before something is due a run has to see to it, in
+// milliseconds: no more than the schedule is inexact, unless it comes more
+// often than runs do and falls into the middle of one.
+func (s *Service) ahead(every time.Duration) int64 {
+	if every < s.o.Period {
+		return s.o.Period.Milliseconds()
+	}
+	return slack(every).Milliseconds()
 }
 
 // visit does all that is to be done under the lease.
@@ -553,7 +562,7 @@ func (v *visitor) nextMS() int64 {
 			return 0
 		}
 		if at := v.planned(w, nowMS); at != 0 {
-			next = min(next, at-slack(interval(v.Active, w.state.Health)).Milliseconds())
+			next = min(next, at-v.ahead(interval(v.Active, w.state.Health)))
 		}
 	}
 	return next

@@ -393,9 +393,8 @@ func timestamp(fe hook.FieldErrors, raw []byte) time.Time {
 		}
 		return time.Time{}
 	}
-	// UnmarshalText is strict; time.Parse also takes a comma, or one digit.
-	var t time.Time
-	if err := t.UnmarshalText([]byte(s)); err != nil {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil || !rfc3339(s) {
 		fe.Add("time", "%s, got %s", want, quote(s))
 		return time.Time{}
 	}
@@ -404,6 +403,34 @@ func timestamp(fe hook.FieldErrors, raw []byte) time.Time {
 		fe.Add("time", "must be in the years 1 to 9999 of UTC, got %s", quote(s))
 	}
 	return t
+}
+
+// rfc3339 reports whether s is written as RFC 3339 has it. time.Parse also
+// takes a comma, hours of one digit and zones of 99 hours. Digits beyond
+// nanoseconds are cut.
+func rfc3339(s string) bool {
+	const form = "0000-00-00T00:00:00"
+	digits := func(s string) bool { return strings.Trim(s, "0123456789") == "" }
+	if len(s) <= len(form) {
+		return false
+	}
+	for i := range len(form) {
+		if form[i] == '0' && !digits(s[i:i+1]) || form[i] != '0' && s[i] != form[i] {
+			return false
+		}
+	}
+	rest := s[len(form):]
+	if fraction, ok := strings.CutPrefix(rest, "."); ok {
+		rest = strings.TrimLeft(fraction, "0123456789")
+		if len(rest) == len(fraction) {
+			return false
+		}
+	}
+	if rest == "Z" {
+		return true
+	}
+	return len(rest) == len("+00:00") && (rest[0] == '+' || rest[0] == '-') && rest[3] == ':' &&
+		digits(rest[1:3]) && digits(rest[4:]) && rest[1:3] < "24" && rest[4:] < "60"
 }
 
 func workspace(fe hook.FieldErrors, raw []byte) string {

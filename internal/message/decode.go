@@ -111,10 +111,11 @@ func readEvent(r *strictjson.Reader) hook.Event {
 			ev.Event = r.String()
 		case "time":
 			t, err := time.Parse(time.RFC3339Nano, r.String())
-			if err != nil {
+			t = t.UTC()
+			if err != nil || t.Year() < 0 || t.Year() > 9999 { // such a one could not be written again
 				r.Fail("no time of RFC 3339")
 			}
-			ev.Time, timed = t.UTC(), true
+			ev.Time, timed = t, true
 		case "workspace":
 			ev.Workspace = r.String()
 		case "traceparent":

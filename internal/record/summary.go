@@ -2,10 +2,8 @@ package record
 
 import (
 	"bytes"
-	"compress/flate"
 	"encoding/json"
 	"fmt"
-	"io"
 )
 
 // Bounds of a summary: it is one item of a table, next to a lease.
@@ -17,14 +15,6 @@ const (
 	MaxSummaryBytes = 350 << 10
 	// maxSummaryText bounds each text of a summary, in bytes.
 	maxSummaryText = 300
-	// compressAbove is from how many bytes on a summary is compressed: it is
-	// written with every run, and tables bill each kilobyte.
-	compressAbove = 900
-	// compressed is the first byte of a compressed summary. A document begins
-	// with a brace.
-	compressed = 1
-	// maxSummaryDoc bounds what a stored summary may be uncompressed.
-	maxSummaryDoc = 4 << 20
 )
 
 // Results of a target's last probe.
@@ -118,21 +108,7 @@ func encodeSummary(doc summaryDoc) ([]byte, error) {
 	if err := e.Encode(doc); err != nil {
 		return nil, err
 	}
-	if b.Len() <= compressAbove {
-		return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-	}
-	small := bytes.NewBuffer([]byte{compressed})
-	w, err := flate.NewWriter(small, flate.BestSpeed)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := w.Write(b.Bytes()); err != nil {
-		return nil, err
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return small.Bytes(), nil
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
 // DecodeSummary reads a stored summary. No bytes are no summary: the zero
@@ -143,17 +119,6 @@ func DecodeSummary(data []byte) (Summary, error) {
 	}
 	if len(data) > MaxSummaryBytes {
 		return Summary{}, fmt.Errorf("decode probe summary: %d bytes, at most %d are stored", len(data), MaxSummaryBytes)
-	}
-	if data[0] == compressed {
-		r := flate.NewReader(bytes.NewReader(data[1:]))
-		plain, err := io.ReadAll(io.LimitReader(r, maxSummaryDoc+1))
-		if err != nil {
-			return Summary{}, fmt.Errorf("decode probe summary: %w", err)
-		}
-		if len(plain) > maxSummaryDoc {
-			return Summary{}, fmt.Errorf("decode probe summary: more than %d bytes uncompressed", maxSummaryDoc)
-		}
-		data = plain
 	}
 	var doc summaryDoc
 	if err := json.Unmarshal(data, &doc); err != nil {

@@ -1,8 +1,6 @@
 package record_test
 
 import (
-	"bytes"
-	"compress/flate"
 	"fmt"
 	"strings"
 	"testing"
@@ -42,8 +40,8 @@ func TestEncodeSummary_isBounded(t *testing.T) {
 	var s record.Summary
 	for i := range 5000 {
 		s.Targets = append(s.Targets, record.TargetSummary{
-			TargetID: fmt.Sprintf("%036d", i), Hostname: strings.Repeat("é", 5000),
-			Reason: strings.Repeat("x", 5000), DNSError: "\x00" + strings.Repeat("\"", 5000),
+			TargetID: fmt.Sprintf("%036d", i), Hostname: strings.Repeat("é", 1000),
+			Reason: strings.Repeat("x", 1000), DNSError: "\x00" + strings.Repeat("\"", 1000),
 		})
 	}
 	data, err := record.EncodeSummary(s)
@@ -59,9 +57,6 @@ func TestEncodeSummary_isBounded(t *testing.T) {
 	}
 	if len(got.Targets) == 0 || len(got.Targets)+got.Omitted != 5000 {
 		t.Errorf("%d targets and %d omitted; want 5000 together", len(got.Targets), got.Omitted)
-	}
-	if len(data) > record.MaxSummaryBytes/10 {
-		t.Errorf("EncodeSummary wrote %d bytes of much the same text; want them compressed", len(data))
 	}
 	if h := got.Targets[0].Hostname; !utf8.ValidString(h) || strings.ContainsRune(h, utf8.RuneError) || len(h) > 310 {
 		t.Errorf("a long text became %q", h)
@@ -93,8 +88,6 @@ func TestDecodeSummary_refuses(t *testing.T) {
 	for name, data := range map[string]string{
 		"what is not JSON": "{", "a later form": `{"v":99,"targets":[]}`, "another document": `[1]`,
 		"more than is ever stored": strings.Repeat(" ", record.MaxSummaryBytes) + "{}",
-		"what is not compressed":   "\x01{}",
-		"what grows without end":   bomb(t),
 	} {
 		if _, err := record.DecodeSummary([]byte(data)); err == nil {
 			t.Errorf("DecodeSummary takes %s", name)
@@ -102,22 +95,8 @@ func TestDecodeSummary_refuses(t *testing.T) {
 	}
 }
 
-// bomb is a small summary that is large uncompressed.
-func bomb(t *testing.T) string {
-	t.Helper()
-	b := bytes.NewBuffer([]byte{1})
-	w, err := flate.NewWriter(b, flate.BestCompression)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, _ = w.Write(bytes.Repeat([]byte(" "), 64<<20))
-	_ = w.Close()
-	return b.String()
-}
-
 func FuzzDecodeSummary(f *testing.F) {
 	f.Add([]byte(`{"v":1,"targets":[{"target_id":"t","ip":"10.0.0.1"}]}`))
-	f.Add([]byte{1, 0, 0})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := record.DecodeSummary(data)
 		if err != nil {

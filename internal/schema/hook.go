@@ -8,6 +8,7 @@
 package schema
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -38,7 +39,7 @@ const (
 
 func hookFields(config []field) []field {
 	return []field{
-		{name: "id", kind: text, check: uuidFault},
+		idField(),
 		{name: "created_at", kind: ignored},
 		{name: "updated_at", kind: ignored},
 		{name: "source", kind: text, required: true, most: maxName, check: plain},
@@ -90,6 +91,17 @@ func configFields(handler string) (fields []field, known bool) {
 	return nil, false
 }
 
+func idField() field { return field{name: "id", kind: text, check: uuidFault} }
+
+// withID makes the fields ignore the id that is sent, when there is one
+// already.
+func withID(fields []field, id string) []field {
+	if id == "" {
+		return fields
+	}
+	return append(slices.DeleteFunc(fields, func(f field) bool { return f.name == "id" }), field{name: "id", kind: ignored})
+}
+
 func tagsField() field {
 	return field{name: "tags", kind: set, most: maxTags, elements: &field{kind: text, most: maxName, check: tagFault}}
 }
@@ -104,11 +116,12 @@ func HookForm() Form {
 // the hook that it replaces, nil when it replaces none: its secrets stand for
 // those that were sent back redacted.
 //
-// The hook has the id that was sent, "" for none; what belongs to storing
-// (times, Changed, Gen) and DisabledReason are for the caller to set. The
-// error is a *strictjson.Error, or *Faults with all that is wrong.
-func NewHook(doc []byte, stored *hook.Hook) (hook.Hook, error) {
-	return readHook(doc, object{}, "", stored)
+// The hook's id is id, and the one that was sent is ignored; with id "" it is
+// the one that was sent, "" for none. What belongs to storing (times, Changed,
+// Gen) and DisabledReason are for the caller to set. The error is a
+// *strictjson.Error, or *Faults with all that is wrong.
+func NewHook(doc []byte, id string, stored *hook.Hook) (hook.Hook, error) {
+	return readHook(doc, object{}, id, "", stored)
 }
 
 // PatchHook reads changes of a hook: records are merged field by field, all
@@ -116,12 +129,10 @@ func NewHook(doc []byte, stored *hook.Hook) (hook.Hook, error) {
 // of the config that a new handler does not have are dropped. Errors are those
 // of NewHook.
 func PatchHook(doc []byte, stored hook.Hook) (hook.Hook, error) {
-	h, err := readHook(doc, hookObject(stored), stored.Handler, &stored)
-	h.ID = stored.ID
-	return h, err
+	return readHook(doc, hookObject(stored), stored.ID, stored.Handler, &stored)
 }
 
-func readHook(doc []byte, base object, handler string, stored *hook.Hook) (hook.Hook, error) {
+func readHook(doc []byte, base object, id, handler string, stored *hook.Hook) (hook.Hook, error) {
 	members, err := strictjson.Object(doc, strictjson.Limits{})
 	if err != nil {
 		return hook.Hook{}, err
@@ -132,7 +143,7 @@ func readHook(doc []byte, base object, handler string, stored *hook.Hook) (hook.
 		}
 	}
 	config, known := configFields(handler)
-	fields := hookFields(config)
+	fields := withID(hookFields(config), id)
 	if !known { // what the config should hold cannot be told: only the handler is at fault
 		fields = slices.DeleteFunc(fields, func(f field) bool { return f.name == "config" })
 		fields = append(fields, field{name: "config", kind: free})
@@ -147,6 +158,7 @@ func readHook(doc []byte, base object, handler string, stored *hook.Hook) (hook.
 	o := merge(base, readRecord(doc, fields, &faults), fields)
 	complete(o, fields, &faults)
 	h := toHook(o)
+	h.ID = cmp.Or(id, h.ID)
 	if known && h.Calls() {
 		keep(&h, stored, &faults)
 		oneName(h.Config.Headers, &faults)
@@ -210,7 +222,7 @@ func hookObject(h hook.Hook) object {
 		}
 	}
 	o := object{
-		"id": h.ID, "source": h.Source, "event": nonzero(h.Event), "handler": h.Handler, "config": config,
+		"source": h.Source, "event": nonzero(h.Event), "handler": h.Handler, "config": config,
 		"name": nonzero(h.Name), "enabled": h.Enabled, "tags": anys(h.Tags), "workspace": nonzero(h.Workspace),
 	}
 	if h.OnChange != nil {

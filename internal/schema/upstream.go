@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"cmp"
 	"encoding/json"
 	"net"
 	"net/netip"
@@ -66,7 +67,7 @@ func upstreamFields() []field {
 		}},
 	}
 	fields := []field{
-		{name: "id", kind: text, check: uuidFault},
+		idField(),
 		{name: "created_at", kind: ignored},
 		{name: "updated_at", kind: ignored},
 		{name: "name", kind: text, required: true, most: maxHost, check: upstreamNameFault},
@@ -106,27 +107,24 @@ func upstreamFields() []field {
 // UpstreamForm reads upstreams from forms.
 func UpstreamForm() Form { return Form{upstreamFields()} }
 
-// NewUpstream reads a whole upstream. It has the id that was sent, "" for
-// none; times and Changed are the caller's. name, unless empty, stands for the
-// name that was sent: that of the path. stored is the upstream that it
-// replaces, nil for none, as for NewHook. Errors are those of NewHook.
-func NewUpstream(doc []byte, name string, stored *hook.Upstream) (hook.Upstream, error) {
-	return readUpstream(doc, object{}, name, stored)
+// NewUpstream reads a whole upstream; times and Changed are the caller's. id
+// and stored are as for NewHook, and so are the errors. name, unless empty,
+// stands for the name that was sent.
+func NewUpstream(doc []byte, id, name string, stored *hook.Upstream) (hook.Upstream, error) {
+	return readUpstream(doc, object{}, id, name, stored)
 }
 
 // PatchUpstream reads changes of an upstream, as PatchHook does.
 func PatchUpstream(doc []byte, stored hook.Upstream) (hook.Upstream, error) {
-	u, err := readUpstream(doc, upstreamObject(stored), "", &stored)
-	u.ID = stored.ID
-	return u, err
+	return readUpstream(doc, upstreamObject(stored), stored.ID, "", &stored)
 }
 
-func readUpstream(doc []byte, base object, name string, stored *hook.Upstream) (hook.Upstream, error) {
+func readUpstream(doc []byte, base object, id, name string, stored *hook.Upstream) (hook.Upstream, error) {
 	if err := isObject(doc); err != nil {
 		return hook.Upstream{}, err
 	}
 	var faults Faults
-	fields := upstreamFields()
+	fields := withID(upstreamFields(), id)
 	sent := readRecord(doc, fields, &faults)
 	if name != "" {
 		sent["name"] = name
@@ -137,6 +135,7 @@ func readUpstream(doc []byte, base object, name string, stored *hook.Upstream) (
 	o := merge(base, sent, fields)
 	complete(o, fields, &faults)
 	u := toUpstream(o)
+	u.ID = cmp.Or(id, u.ID)
 	keepUpstream(&u, stored, &faults)
 	return u, faults.Err()
 }
@@ -187,7 +186,7 @@ func upstreamObject(u hook.Upstream) object {
 		active["headers"] = headers
 	}
 	return object{
-		"id": u.ID, "name": u.Name, "host_header": nonzero(u.HostHeader), "tags": anys(u.Tags),
+		"name": u.Name, "host_header": nonzero(u.HostHeader), "tags": anys(u.Tags),
 		"healthchecks": object{"active": active},
 	}
 }
@@ -270,7 +269,7 @@ func list[T any](s []T) []T {
 
 func targetFields() []field {
 	return []field{
-		{name: "id", kind: text, check: uuidFault},
+		idField(),
 		{name: "created_at", kind: ignored},
 		{name: "updated_at", kind: ignored},
 		{name: "upstream", kind: ignored},
@@ -284,29 +283,24 @@ func targetFields() []field {
 // TargetForm reads targets from forms.
 func TargetForm() Form { return Form{targetFields()} }
 
-// NewTarget reads a whole target, in Kong's form with a port. It has the id
-// that was sent, "" for none; upstream, times and Changed are the caller's.
-// address, unless empty, stands for the target that was sent: that of the
-// path. Errors are those of NewHook.
-func NewTarget(doc []byte, address string) (hook.Target, error) {
-	return readTarget(doc, object{}, address)
+// NewTarget reads a whole target, in Kong's form with a port; upstream, times
+// and Changed are the caller's. id is as for NewHook, and so are the errors.
+// address, unless empty, stands for the target that was sent.
+func NewTarget(doc []byte, id, address string) (hook.Target, error) {
+	return readTarget(doc, object{}, id, address)
 }
 
 // PatchTarget reads changes of a target, as PatchHook does.
 func PatchTarget(doc []byte, stored hook.Target) (hook.Target, error) {
-	t, err := readTarget(doc, object{
-		"id": stored.ID, "target": stored.Target, "weight": stored.Weight, "tags": anys(stored.Tags),
-	}, "")
-	t.ID = stored.ID
-	return t, err
+	return readTarget(doc, object{"target": stored.Target, "weight": stored.Weight, "tags": anys(stored.Tags)}, stored.ID, "")
 }
 
-func readTarget(doc []byte, base object, address string) (hook.Target, error) {
+func readTarget(doc []byte, base object, id, address string) (hook.Target, error) {
 	if err := isObject(doc); err != nil {
 		return hook.Target{}, err
 	}
 	var faults Faults
-	fields := targetFields()
+	fields := withID(targetFields(), id)
 	sent := readRecord(doc, fields, &faults)
 	if address != "" {
 		sent["target"] = address
@@ -317,7 +311,7 @@ func readTarget(doc []byte, base object, address string) (hook.Target, error) {
 	o := merge(base, sent, fields)
 	complete(o, fields, &faults)
 	t := hook.Target{
-		ID: strings.ToLower(o.text("id")), Target: o.text("target"), Weight: o.integer("weight"), Tags: o.texts("tags"),
+		ID: cmp.Or(id, strings.ToLower(o.text("id"))), Target: o.text("target"), Weight: o.integer("weight"), Tags: o.texts("tags"),
 	}
 	if full, ok := TargetAddress(t.Target); ok {
 		t.Target = full

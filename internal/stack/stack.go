@@ -88,6 +88,17 @@ type Function struct {
 	Routes      []Route
 	Sources     []Source
 	Schedules   []Schedule
+	// Allowed is what its role lets it do in AWS, but for what only a
+	// deployment into a VPC needs.
+	Allowed []Permission
+
+	role string // logical id
+}
+
+// Permission is one action on one resource.
+type Permission struct {
+	Action   string // "dynamodb:Query"
+	Resource string // logical id, or "ConfigTable/index/changed"
 }
 
 // Route is a route of the HTTP API. The zero value is $default.
@@ -185,6 +196,7 @@ func Parse(template []byte) (*Stack, error) {
 		return nil, fmt.Errorf("read template: %w", err)
 	}
 	s := &Stack{}
+	roles := map[string][]Permission{}
 	err := each(doc.Parameters, func(name string, n *yaml.Node) error {
 		var p struct {
 			Description    string   `yaml:"Description"`
@@ -212,6 +224,7 @@ func Parse(template []byte) (*Stack, error) {
 		if err := n.Decode(&r); err != nil {
 			return err
 		}
+		var err error
 		switch r.Type {
 		case "AWS::DynamoDB::Table":
 			return s.addTable(id, r.Properties)
@@ -219,11 +232,17 @@ func Parse(template []byte) (*Stack, error) {
 			return s.addQueue(id, r.Properties)
 		case "AWS::Serverless::Function":
 			return s.addFunction(id, r.Properties, doc.Globals.Function, r.Metadata.BuildMethod)
+		case "AWS::IAM::Role":
+			roles[id], err = permissions(r.Properties)
+			return err
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read template: resource %w", err)
+	}
+	for i, f := range s.Functions {
+		s.Functions[i].Allowed = roles[f.role]
 	}
 	if len(s.Functions) == 0 {
 		return nil, errors.New("read template: it has no functions")
@@ -246,7 +265,8 @@ func each(n yaml.Node, do func(key string, value *yaml.Node) error) error {
 }
 
 // reference is a property that refers to another part of the template: !Ref
-// Name, or !GetAtt Name.Arn where the property wants an ARN.
+// Name, or !GetAtt Name.Arn where the property wants an ARN, or !Sub
+// ${Name.Arn}/index/x for a part of it.
 type reference string
 
 func (r *reference) UnmarshalYAML(n *yaml.Node) error {
@@ -259,8 +279,15 @@ func (r *reference) UnmarshalYAML(n *yaml.Node) error {
 			*r = reference(id)
 			return nil
 		}
+	case "!Sub":
+		if rest, ok := strings.CutPrefix(n.Value, "${"); ok {
+			if id, part, ok := strings.Cut(rest, ".Arn}"); ok && !strings.Contains(part, "$") {
+				*r = reference(id + part)
+				return nil
+			}
+		}
 	}
-	return fmt.Errorf("line %d: not a !Ref or a !GetAtt of an Arn", n.Line)
+	return fmt.Errorf("line %d: not a !Ref, a !GetAtt of an Arn, or a !Sub of one", n.Line)
 }
 
 type keySchema []struct {
@@ -363,12 +390,68 @@ func (s *Stack) addQueue(id string, n yaml.Node) error {
 	return nil
 }
 
+// permissions reads a role's policies. A statement under a condition is left
+// out.
+func permissions(n yaml.Node) ([]Permission, error) {
+	var p struct {
+		Policies []struct {
+			PolicyDocument struct {
+				Statement []yaml.Node `yaml:"Statement"`
+			} `yaml:"PolicyDocument"`
+		} `yaml:"Policies"`
+	}
+	if err := n.Decode(&p); err != nil {
+		return nil, err
+	}
+	var out []Permission
+	for _, policy := range p.Policies {
+		for _, n := range policy.PolicyDocument.Statement {
+			if n.Tag == "!If" {
+				continue
+			}
+			var s struct {
+				Effect   string          `yaml:"Effect"`
+				Action   list[string]    `yaml:"Action"`
+				Resource list[reference] `yaml:"Resource"`
+			}
+			if err := n.Decode(&s); err != nil {
+				return nil, err
+			}
+			if s.Effect != "Allow" {
+				return nil, fmt.Errorf("line %d: a statement that does not allow", n.Line)
+			}
+			for _, action := range s.Action {
+				for _, resource := range s.Resource {
+					out = append(out, Permission{action, string(resource)})
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+// list is a property that is one value or several.
+type list[T any] []T
+
+func (l *list[T]) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind == yaml.SequenceNode {
+		return n.Decode((*[]T)(l))
+	}
+	var one T
+	if err := n.Decode(&one); err != nil {
+		return err
+	}
+	*l = list[T]{one}
+	return nil
+}
+
 type functionProps struct {
-	Runtime       string   `yaml:"Runtime"`
-	Handler       string   `yaml:"Handler"`
-	Architectures []string `yaml:"Architectures"`
-	MemorySize    int      `yaml:"MemorySize"`
-	Timeout       int      `yaml:"Timeout"`
+	Runtime       string    `yaml:"Runtime"`
+	Handler       string    `yaml:"Handler"`
+	Architectures []string  `yaml:"Architectures"`
+	MemorySize    int       `yaml:"MemorySize"`
+	Timeout       int       `yaml:"Timeout"`
+	Role          reference `yaml:"Role"`
 	Environment   struct {
 		Variables map[string]reference `yaml:"Variables"`
 	} `yaml:"Environment"`
@@ -386,7 +469,7 @@ func (s *Stack) addFunction(id string, n yaml.Node, p functionProps, build strin
 	f := Function{
 		ID: id, Name: strings.ToLower(name), Runtime: p.Runtime, Handler: p.Handler, Architecture: p.Architectures[0],
 		BuildMethod: build, Timeout: time.Duration(p.Timeout) * time.Second, MemoryMB: p.MemorySize,
-		Environment: map[string]string{},
+		Environment: map[string]string{}, role: string(p.Role),
 	}
 	for setting, ref := range p.Environment.Variables {
 		f.Environment[setting] = string(ref)

@@ -395,6 +395,12 @@ func (s *suite) list(t *testing.T, kind, prefix, after string, limit int, now in
 		if len(page) > limit {
 			t.Fatalf("List returned %d records; want at most %d", len(page), limit)
 		}
+		for _, r := range page {
+			if r.ID <= after {
+				t.Fatalf("List after %q returned %q; want rising ids", after, r.ID)
+			}
+			after = r.ID
+		}
 		all = append(all, page...)
 		if !more {
 			return all
@@ -402,7 +408,6 @@ func (s *suite) list(t *testing.T, kind, prefix, after string, limit int, now in
 		if len(page) == 0 {
 			t.Fatalf("List(%s, %q, after %q) returned an empty page and says that there is more", kind, prefix, after)
 		}
-		after = page[len(page)-1].ID
 	}
 }
 
@@ -417,6 +422,12 @@ func (s *suite) rows(ctx context.Context, hookID string, status hook.Status, bef
 		if len(page) > limit {
 			return nil, fmt.Errorf("ListDeliveries returned %d rows; want at most %d", len(page), limit)
 		}
+		for _, d := range page {
+			if before != "" && d.Event.ID >= before {
+				return nil, fmt.Errorf("ListDeliveries before %q returned %q; want falling ids", before, d.Event.ID)
+			}
+			before = d.Event.ID
+		}
 		all = append(all, page...)
 		if !more {
 			return all, nil
@@ -424,7 +435,6 @@ func (s *suite) rows(ctx context.Context, hookID string, status hook.Status, bef
 		if len(page) == 0 {
 			return nil, fmt.Errorf("ListDeliveries(before %q) returned an empty page and says that there is more", before)
 		}
-		before = page[len(page)-1].Event.ID
 	}
 }
 

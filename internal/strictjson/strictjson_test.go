@@ -305,9 +305,3 @@ func TestObject_leavesTheDocumentAlone(t *testing.T) {
 		t.Errorf("document = %s; want %s", data, before)
 	}
 }
-
-func TestCheck_allocations(t *testing.T) {
-	if n := testing.AllocsPerRun(100, func() { _ = strictjson.Check(document, strictjson.Limits{}) }); n > 1 {
-		t.Errorf("Check allocates %v times; want at most once", n)
-	}
-}

@@ -11,6 +11,7 @@ What is stored lives in this process's memory and ends with it.
 """
 
 import argparse
+import functools
 import io
 import json
 import logging
@@ -24,6 +25,7 @@ from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
     create_backend_app,
 )
+from moto.sqs import models as sqs_models
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 HOST = "127.0.0.1"
@@ -60,6 +62,25 @@ class Serial:
                     answer.close()
 
 
+def guard_queues():
+    """Makes each call on a queue of moto's a step of its own.
+
+    Threads of moto's change a queue's list of messages together: a delete drops
+    what is sent meanwhile, two receives take one message, and a message that
+    another thread has just deleted is an error. All of it happens under the
+    queue's own lock here, which a receive that waits lets go of (a Condition
+    releases its lock however often it was taken).
+    """
+    for name in "send_message", "receive_message", "delete_message", "change_message_visibility":
+        def guard(method):
+            @functools.wraps(method)
+            def guarded(self, queue_name, *args, **kwargs):
+                with self.get_queue(queue_name)._messages_lock:
+                    return method(self, queue_name, *args, **kwargs)
+            return guarded
+        setattr(sqs_models.SQSBackend, name, guard(getattr(sqs_models.SQSBackend, name)))
+
+
 class Handler(WSGIRequestHandler):
     """Writes no line per request, and waits no longer than a minute for one."""
 
@@ -83,14 +104,11 @@ def serve(name, port):
 
 def run(command, environ):
     """Runs a command to its end and returns its exit code, as a shell would."""
-    # Ctrl-C reaches the command by itself: it is in the same process group.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches the command by itself: it is in the same process group. A
+    # handler that does nothing, because the command would inherit SIG_IGN.
+    signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        child = subprocess.Popen(
-            command,
-            env=environ,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+        child = subprocess.Popen(command, env=environ)
     except OSError as e:
         print(f"standin: {command[0]}: {e.strerror}", file=sys.stderr)
         return 127
@@ -117,6 +135,7 @@ def main():
     if not command:
         # Before there are threads, which inherit it: only sigwait takes them.
         signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+    guard_queues()
     endpoints = {name: serve(name, ports[name]) for name in ENDPOINTS}
     if command:
         environ = os.environ | {ENDPOINTS[name]: url for name, url in endpoints.items()}

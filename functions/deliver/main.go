@@ -1,0 +1,49 @@
+// Command deliver is the Lambda function that tells hooks what happened: it
+// works EventsQueue and RetryQueue, and sweeps what is overdue each minute.
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"eventhooks/internal/action"
+	"eventhooks/internal/deliver"
+	"eventhooks/internal/dynamostore"
+	"eventhooks/internal/egress"
+	"eventhooks/internal/env"
+	"eventhooks/internal/lambdaevent"
+	"eventhooks/internal/sqsqueue"
+)
+
+// Set by the linker only: loopback by the end-to-end tests.
+var version, loopback = "dev", ""
+
+func main() {
+	slog.SetDefault(lambdacontext.NewLogger())
+	svc, err := setup(env.New(os.LookupEnv))
+	if err != nil {
+		slog.Error("cold start failed", "err", err)
+		os.Exit(1)
+	}
+	lambdaevent.Warm(svc.Warm)
+	lambda.StartHandlerFunc(lambdaevent.Deliver(svc.Deliver, svc.Sweep))
+}
+
+func setup(e *env.Settings) (*deliver.Service, error) {
+	store := dynamostore.New(dynamodb.NewFromConfig(e.AWS("DYNAMODB")), e.String("CONFIG_TABLE"), e.String("STATE_TABLE"))
+	queues := sqs.NewFromConfig(e.AWS("SQS"))
+	events, retry := sqsqueue.New(queues, e.String("EVENTS_QUEUE_URL")), sqsqueue.New(queues, e.String("RETRY_QUEUE_URL"))
+	waits, failuresOnly := e.Schedule("RETRY_SCHEDULE"), e.OneOf("DELIVERY_LOG", "all", "failures") == "failures"
+	client, err := egress.New(egress.Options{AllowPrivate: e.Prefixes("ALLOW_PRIVATE_CIDRS"), AllowLoopback: loopback != ""})
+	if err := errors.Join(e.Err(), err); err != nil {
+		return nil, err
+	}
+	act := action.New(action.Options{Client: client, Version: version})
+	return deliver.New(deliver.Options{Store: store, Events: events, Retry: retry, Action: act, Schedule: waits, FailuresOnly: failuresOnly})
+}

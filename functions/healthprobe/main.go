@@ -1,0 +1,47 @@
+// Command healthprobe is the Lambda function that probes, each minute, the
+// targets that are due, and tells of those whose health changed.
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+
+	"github.com/aws/aws-lambda-go/lambda"
+	"github.com/aws/aws-lambda-go/lambdacontext"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"eventhooks/internal/dynamostore"
+	"eventhooks/internal/egress"
+	"eventhooks/internal/env"
+	"eventhooks/internal/healthprobe"
+	"eventhooks/internal/hook"
+	"eventhooks/internal/lambdaevent"
+	"eventhooks/internal/sqsqueue"
+)
+
+// Set by the linker only: loopback by the end-to-end tests.
+var version, loopback = "dev", ""
+
+func main() {
+	slog.SetDefault(lambdacontext.NewLogger())
+	svc, err := setup(env.New(os.LookupEnv))
+	if err != nil {
+		slog.Error("cold start failed", "err", err)
+		os.Exit(1)
+	}
+	lambda.Start(lambdaevent.Schedule(svc.Run))
+}
+
+func setup(e *env.Settings) (*healthprobe.Service, error) {
+	store := dynamostore.New(dynamodb.NewFromConfig(e.AWS("DYNAMODB")), e.String("CONFIG_TABLE"), e.String("STATE_TABLE"))
+	queue := sqsqueue.New(sqs.NewFromConfig(e.AWS("SQS")), e.String("EVENTS_QUEUE_URL"))
+	client, err := egress.New(egress.Options{AllowPrivate: e.Prefixes("ALLOW_PRIVATE_CIDRS"), AllowLoopback: loopback != "", UserAgent: "eventhooks/" + version})
+	if err := errors.Join(e.Err(), err); err != nil {
+		return nil, err
+	}
+	lambdaevent.Warm(func(ctx context.Context) error { _, err := store.Epoch(ctx, hook.FeedUpstreams); return err })
+	return healthprobe.New(healthprobe.Options{Store: store, Queue: queue, Prober: client})
+}

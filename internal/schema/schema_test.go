@@ -1,0 +1,260 @@
+package schema_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"eventhooks/internal/hook"
+	"eventhooks/internal/schema"
+	"eventhooks/internal/strictjson"
+)
+
+// id is that of all entities.
+const id = "c57340ab-9fed-40fd-bb7e-1cef8d37c2df"
+
+// hooks are documents of all kinds of hooks that are accepted.
+var hooks = []string{
+	`{"source":"crud","handler":"log"}`,
+	`{"source":"crud","event":"admins:create","handler":"webhook","config":{"url":"http://example.test/x?y=z","secret":"s"}}`,
+	`{"source":"a","handler":"webhook","on_change":false,"snooze":0,"enabled":false,"name":"n","tags":[],"workspace":"w","retry":{"max_age":1},
+	  "config":{"url":"https://[::1]:8443","headers":{"Authorization":"x","X-B":"y\tz"},"ssl_verify":false,"timeout":30,"signature_algorithm":"sha1"}}`,
+	`{"source":"a","handler":"webhook-custom","config":{"url":"http://x","method":"PATCH","payload":{},"body":"b","payload_format":false,"body_format":false,"headers_format":true}}`,
+	`{"source":"a","handler":"webhook-custom","tags":["t"],"retry":{"max_attempts":50},"config":{"url":"http://x/{{y}}","method":"GET","payload":{"n":1e5,"a":[{"b":null}]}}}`,
+}
+
+func newHook(t testing.TB, doc string) hook.Hook {
+	t.Helper()
+	h, err := schema.NewHook([]byte(doc), id, nil)
+	if err != nil {
+		t.Fatalf("NewHook(%s) = %v", doc, err)
+	}
+	return h
+}
+
+func encode(t testing.TB, v any) []byte {
+	t.Helper()
+	b, err := strictjson.Encode(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// same compares hooks, secrets by value.
+var same = cmp.Comparer(func(a, b hook.Secret) bool { return a.Reveal() == b.Reveal() })
+
+func TestHook_writtenBack(t *testing.T) {
+	for _, doc := range hooks {
+		h := newHook(t, doc)
+		for _, v := range []schema.View{schema.ForAdmin, schema.ForReader} {
+			shown := encode(t, schema.ShowHook(h, v))
+			again, err := schema.NewHook(shown, id, &h)
+			if err != nil {
+				t.Errorf("NewHook of a read = %v: %s", err, shown)
+				continue
+			}
+			// What was left to a default is shown, and so is written out.
+			want := h
+			if h.Calls() {
+				want.Config.Timeout, want.Config.SignatureAlgo = h.Config.TimeoutSeconds(), h.Config.SignatureAlgorithm()
+			}
+			if diff := cmp.Diff(want, again, same); diff != "" {
+				t.Errorf("a read, written back, is another hook (-want +got):\n%s", diff)
+			}
+		}
+	}
+}
+
+func TestPatchHook_ofNothing(t *testing.T) {
+	for _, doc := range hooks {
+		h := newHook(t, doc)
+		got, err := schema.PatchHook([]byte(`{}`), h)
+		if err != nil {
+			t.Errorf("PatchHook({}) = %v", err)
+		}
+		if diff := cmp.Diff(h, got, same); diff != "" {
+			t.Errorf("PatchHook({}) changed %s (-want +got):\n%s", doc, diff)
+		}
+	}
+}
+
+func TestPatchHook_leavesTheStored(t *testing.T) {
+	h := newHook(t, hooks[2])
+	before := encode(t, schema.ShowHook(h, schema.ForAdmin))
+	if _, err := schema.PatchHook([]byte(`{"tags":["x"],"config":{"headers":{"X":"y"},"timeout":1},"retry":{"max_age":9}}`), h); err != nil {
+		t.Fatal(err)
+	}
+	if after := encode(t, schema.ShowHook(h, schema.ForAdmin)); string(after) != string(before) {
+		t.Errorf("PatchHook changed what was stored: %s; was %s", after, before)
+	}
+}
+
+func TestUpstream_writtenBack(t *testing.T) {
+	for _, doc := range []string{
+		`{"name":"web"}`,
+		`{"name":"web","host_header":"h.test:80","tags":["a"],"healthchecks":{"active":{"type":"tcp","timeout":0.25,"headers":{"X-Key":["a","b"]},
+		  "healthy":{"interval":0,"successes":0,"http_statuses":[]},"unhealthy":{"interval":1.5,"timeouts":0}}}}`,
+	} {
+		u, err := schema.NewUpstream([]byte(doc), id, "", nil)
+		if err != nil {
+			t.Fatalf("NewUpstream(%s) = %v", doc, err)
+		}
+		again, err := schema.NewUpstream(encode(t, schema.ShowUpstream(u)), id, "", &u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(u, again); diff != "" {
+			t.Errorf("a read, written back, is another upstream (-want +got):\n%s", diff)
+		}
+		patched, err := schema.PatchUpstream([]byte(`{}`), u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(u, patched); diff != "" {
+			t.Errorf("PatchUpstream({}) (-want +got):\n%s", diff)
+		}
+	}
+}
+
+func TestTargetAddress(t *testing.T) {
+	for in, want := range map[string]string{
+		"web.test": "web.test:8000", "web.test:80": "web.test:80", "WEB_1.test.:1": "WEB_1.test.:1", "10.0.0.1": "10.0.0.1:8000", "10.0.0.1:65535": "10.0.0.1:65535",
+		"::1": "[::1]:8000", "[::1]": "[::1]:8000", "[2001:db8::1]:443": "[2001:db8::1]:443",
+		"": "", ":80": "", "web.test:": "", "web.test:0": "", "web.test:65536": "", "web.test:x": "", "web.test:080": "", "a b": "", "-a.test": "",
+		"a..b": "", "fe80::1%eth0": "", "[::1": "", "123": "", "10.0.0.256": "", strings.Repeat("a", 64) + ".test": "", "a/b": "",
+	} {
+		if got, ok := schema.TargetAddress(in); got != want && ok || ok != (want != "") {
+			t.Errorf("TargetAddress(%q) = %q, %t; want %q", in, got, ok, want)
+		}
+	}
+}
+
+func TestUUID(t *testing.T) {
+	for in, want := range map[string]string{
+		"C57340AB-9fed-40fd-bb7e-1cef8d37c2df": "c57340ab-9fed-40fd-bb7e-1cef8d37c2df", "00000000-0000-0000-0000-000000000000": "00000000-0000-0000-0000-000000000000",
+		"": "", "c57340ab9fed40fdbb7e1cef8d37c2df": "", "{57340ab-9fed-40fd-bb7e-1cef8d37c2d}": "", "c57340ab-9fed-40fd-bb7e-1cef8d37c2dg": "",
+		"c57340ab-9fed-40fd-bb7e01cef8d37c2df": "", "c57340ab-9fed-40fd-bb7e-1cef8d37c2df0": "", "\x1057340ab-9fed-40fd-bb7e-1cef8d37c2df": "",
+	} {
+		if got, ok := schema.UUID(in); got != want || ok != (want != "") {
+			t.Errorf("UUID(%q) = %q, %t; want %q", in, got, ok, want)
+		}
+	}
+}
+
+func TestFaults(t *testing.T) {
+	var f schema.Faults
+	if f.Err() != nil {
+		t.Errorf("Err of no faults = %v; want nil", f.Err())
+	}
+	f.AddFields(hook.FieldErrors{"config.payload.text": "unclosed tag", "config.headers.X.Y": "bad", "@entity": "too much"})
+	f.Add("expected a record", "retry")
+	f.Add("hidden by the fault above", "retry", "max_age")
+	f.Add("second of one field", "retry")
+	const message = "4 schema violations (too much; config.headers.X.Y: bad; config.payload.text: unclosed tag; retry: expected a record)"
+	if f.Error() != message {
+		t.Errorf("Error() = %s\nwant %s", f.Error(), message)
+	}
+	const fields = `{"@entity":["too much"],"config":{"headers":{"X.Y":"bad"},"payload":{"text":"unclosed tag"}},"retry":"expected a record"}`
+	if got := encode(t, &f); string(got) != fields {
+		t.Errorf("JSON = %s\nwant %s", got, fields)
+	}
+}
+
+func TestForm(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                            `{}`,
+		"source=a&snooze=5":           `{"snooze":5,"source":"a"}`,
+		"snooze=05":                   `{"snooze":"05"}`,
+		"snooze=&on_change=false":     `{"on_change":false,"snooze":null}`,
+		"tags=a":                      `{"tags":["a"]}`,
+		"tags[2]=b&tags[1]=a&tags=c":  `{"tags":["a","b","c"]}`,
+		"tags[10]=b&tags[9]=a":        `{"tags":["a","b"]}`,
+		"config.headers.A.B=c":        `{"config":{"headers":{"A.B":"c"}}}`,
+		"config=1&config.url=2":       `{"config":"1"}`,
+		"config.payload.a.b=1&more=x": `{"config":{"payload":{"a":{"b":"1"}}},"more":"x"}`,
+		"name.deep=1":                 `{"name.deep":"1"}`,
+		"unknown[]=1&unknown[]=2":     `{"unknown":["1","2"]}`,
+		"a[x]=1":                      `{"a[x]":"1"}`,
+	} {
+		got, err := schema.HookForm().JSON(in)
+		if err != nil || string(got) != want {
+			t.Errorf("JSON(%s) = %s, %v; want %s", in, got, err, want)
+		}
+	}
+	for _, bad := range []string{`{"a":1}`, "a=%z", "a=%ff", "%ff=a", strings.Repeat("a.", 20) + "b=1", "a=1;b=2"} {
+		if got, err := schema.HookForm().JSON(bad); err == nil {
+			t.Errorf("JSON(%q) = %s; want an error", bad, got)
+		} else if _, ok := errors.AsType[*schema.FormError](err); !ok {
+			t.Errorf("JSON(%q) = %T; want a *FormError", bad, err)
+		}
+	}
+}
+
+func TestEventBody(t *testing.T) {
+	got, err := schema.EventBody("crud", "a<b", []byte(`{"event":"x", "n": 1.50, "source":{"deep":1}, "o":{"source":1}}`))
+	if want := `{"n":1.50,"o":{"source":1},"source":"crud","event":"a<b"}`; err != nil || string(got) != want {
+		t.Errorf("EventBody = %s, %v; want %s", got, err, want)
+	}
+}
+
+// FuzzHook: whatever is read is a hook that can be shown, written back and
+// patched with nothing, or an error of one of two kinds.
+func FuzzHook(f *testing.F) {
+	for _, doc := range hooks {
+		f.Add([]byte(doc))
+	}
+	f.Add([]byte(`{"config":[],"handler":"webhook","tags":[null],"retry":null,"headers":{"a":{}}}`))
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		h, err := schema.NewHook(doc, id, nil)
+		if err != nil {
+			faults, isFaults := errors.AsType[*schema.Faults](err)
+			_, isJSON := errors.AsType[*strictjson.Error](err)
+			if !isFaults && !isJSON {
+				t.Fatalf("NewHook(%s) = %T %v", doc, err, err)
+			}
+			if isFaults && (faults.Error() == "" || !json.Valid(encode(t, faults))) {
+				t.Fatalf("faults of %s: %s", doc, encode(t, faults))
+			}
+			return
+		}
+		shown := encode(t, schema.ShowHook(h, schema.ForReader))
+		if !utf8.Valid(shown) {
+			t.Fatalf("shown is not UTF-8: %q", shown)
+		}
+		if _, err := schema.NewHook(shown, id, &h); err != nil {
+			t.Fatalf("%s cannot be written back: %v", shown, err)
+		}
+		got, err := schema.PatchHook([]byte(`{}`), h)
+		if diff := cmp.Diff(h, got, same); err != nil || diff != "" {
+			t.Fatalf("PatchHook({}) = %v (-want +got):\n%s", err, diff)
+		}
+	})
+}
+
+// FuzzUpstream does the same with upstreams, and reads the bytes as all other
+// documents and forms too.
+func FuzzUpstream(f *testing.F) {
+	f.Add([]byte(`{"name":"x","healthchecks":{"active":{"headers":{"a":["b"]}},"passive":{"type":"http"}},"slots":1e4}`))
+	f.Add([]byte(`name=x&healthchecks.active.headers.a[]=b&slots=5&client_certificate.id=x`))
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		if u, err := schema.NewUpstream(doc, id, "", nil); err == nil {
+			if _, err := schema.NewUpstream(encode(t, schema.ShowUpstream(u)), id, "", &u); err != nil {
+				t.Fatalf("%s cannot be written back: %v", doc, err)
+			}
+		}
+		_, _ = schema.NewTarget(doc, "", "")
+		_, _ = schema.NewTarget(doc, id, "x")
+		_, _ = schema.NewSource(doc, "a", "b")
+		_, _ = schema.NewToken(doc, 5)
+		for _, form := range []schema.Form{{}, schema.HookForm(), schema.UpstreamForm(), schema.TargetForm(), schema.SourceForm(), schema.TokenForm()} {
+			if got, err := form.JSON(string(doc)); err == nil && !json.Valid(got) {
+				t.Fatalf("Form of %q = %q", doc, got)
+			}
+		}
+	})
+}
