@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"path/filepath"
@@ -29,7 +28,7 @@ const (
 
 // world is a store, a queue, a network and a clock for services to work in.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	store *boltstore.Store
 	queue *queue
 	net   *network
@@ -40,7 +39,7 @@ type world struct {
 	log strings.Builder
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	store, err := boltstore.Open(filepath.Join(t.TempDir(), "store"), boltstore.Options{Strict: true, NoSync: true})
 	if err != nil {
@@ -253,7 +252,7 @@ func (q *queue) Send(_ context.Context, msgs []hook.Message) (failed []int, err 
 	return failed, err
 }
 
-func (q *queue) events(t *testing.T) []hook.Event {
+func (q *queue) events(t testing.TB) []hook.Event {
 	t.Helper()
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -282,6 +281,7 @@ type network struct {
 	// during is called while a probe is under way; nil: nothing.
 	during      func(ctx context.Context, p hook.Probe)
 	flying, top int
+	everything  bool // refuses
 }
 
 var (
@@ -325,7 +325,10 @@ func (n *network) Probe(ctx context.Context, p hook.Probe) hook.ProbeResult {
 	n.mu.Lock()
 	n.flying--
 	n.mu.Unlock()
-	if !known {
+	switch {
+	case n.everything:
+		return refused
+	case !known:
 		return ok
 	}
 	return r
@@ -395,5 +398,3 @@ func (c *counted) DeleteProbeState(ctx context.Context, l hook.ProbeLease, addre
 	c.note("delete")
 	return c.Store.DeleteProbeState(ctx, l, address, now)
 }
-
-func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }

@@ -25,8 +25,9 @@ const (
 )
 
 // Summary is what healthprobe's last run of an upstream left for a person to
-// read: one entry for each target address. It decides nothing; what the next
-// run decides by are the probe states.
+// read: one entry for each target address. It holds no verdict that the probe
+// states do not hold; of its own it knows only when each was probed, so that
+// losing it costs a probe that comes too early.
 type Summary struct {
 	LastMS  int64           `json:"last_ms"`        // when the run ended, Unix milliseconds
 	Note    string          `json:"note,omitempty"` // what was wrong with the run as a whole: "nothing judged: ..."; "" when nothing was

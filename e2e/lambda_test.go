@@ -1,0 +1,532 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"eventhooks/internal/awstest"
+	"eventhooks/internal/hook"
+	"eventhooks/internal/lambdatest"
+	"eventhooks/internal/sign"
+	"eventhooks/internal/stack"
+)
+
+// asDeployed are the flags with which the Makefile builds a function.
+// forTheTest lets it reach receivers on this machine as well: what no setting
+// can do.
+var (
+	asDeployed = []string{"-trimpath", "-tags=lambda.norpc", "-ldflags=-s -X main.version=e2e"}
+	forTheTest = []string{"-trimpath", "-tags=lambda.norpc", "-ldflags=-s -X main.version=e2e -X main.loopback=e2e"}
+)
+
+// cloud is a deployment: the built functions as processes, tables and queues on
+// AWS-compatible servers, and this test in the places of API Gateway, of
+// Lambda's pollers and of the schedules.
+type cloud struct {
+	t         *testing.T
+	stack     *stack.Stack
+	resources stack.Resources
+	functions map[string]*lambdatest.Function
+	queues    *sqs.Client
+	judge     *judge
+	token     string
+}
+
+func deploy(t *testing.T, name string, flags []string, params map[string]string) *cloud {
+	t.Helper()
+	db, queues := awstest.DynamoDB(t), awstest.SQS(t)
+	s, err := stack.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.Create(t.Context(), db, queues, name+"-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cloud{t: t, stack: s, resources: r, functions: map[string]*lambdatest.Function{}, queues: queues, judge: newJudge(s, r)}
+	for _, f := range s.Functions {
+		env, err := s.Environment(f.Name, r, params)
+		if err != nil {
+			t.Fatal(err)
+		}
+		env["AWS_REGION"] = awstest.Region
+		endpoint := c.judge.watch(t, f.Name)
+		env["AWS_ENDPOINT_URL_DYNAMODB"], env["AWS_ENDPOINT_URL_SQS"] = endpoint, endpoint
+		c.functions[f.Name] = lambdatest.New(t, lambdatest.Options{
+			Binary: lambdatest.Build(t, "eventhooks/functions/"+f.Name, flags...),
+			Name:   f.Name, Env: env, Timeout: f.Timeout, MemoryMB: f.MemoryMB,
+		})
+	}
+	return c
+}
+
+// in returns the same deployment with its failures told to t.
+func (c *cloud) in(t *testing.T) *cloud {
+	there := *c
+	there.t = t
+	return &there
+}
+
+// invoke hands a function an event and returns its answer.
+func (c *cloud) invoke(function string, event any) []byte {
+	c.t.Helper()
+	raw, ok := event.([]byte)
+	if !ok {
+		var err error
+		if raw, err = json.Marshal(event); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	out, err := c.functions[function].Invoke(c.t.Context(), raw)
+	if err != nil {
+		c.t.Fatalf("invoke %s: %v", function, err)
+	}
+	return out
+}
+
+// http sends a request through a function, wants the status, and returns the
+// answer's JSON. The event is a sample's, with another request in it.
+func (c *cloud) http(function, method, path, body string, want int) map[string]any {
+	c.t.Helper()
+	var ev events.APIGatewayV2HTTPRequest
+	if err := json.Unmarshal(sample(c.t, "admin-create-hook.json"), &ev); err != nil {
+		c.t.Fatal(err)
+	}
+	delete(ev.Headers, "kong-admin-token")
+	ev.Headers["authorization"] = "Bearer " + c.token
+	ev.RawPath, ev.RawQueryString, _ = strings.Cut(path, "?")
+	ev.RequestContext.HTTP.Method, ev.RequestContext.HTTP.Path, ev.Body = method, ev.RawPath, body
+	return c.answer(function, c.invoke(function, ev), want)
+}
+
+func (c *cloud) answer(function string, out []byte, want int) map[string]any {
+	c.t.Helper()
+	var resp events.APIGatewayV2HTTPResponse
+	if err := json.Unmarshal(out, &resp); err != nil {
+		c.t.Fatalf("answer of %s: %v in %s", function, err, out)
+	}
+	if resp.StatusCode != want {
+		c.t.Fatalf("%s answers %d %s; want %d", function, resp.StatusCode, resp.Body, want)
+	}
+	body := []byte(resp.Body)
+	if resp.IsBase64Encoded {
+		var err error
+		if body, err = base64.StdEncoding.DecodeString(resp.Body); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	if len(body) == 0 {
+		return nil
+	}
+	return object(c.t, body)
+}
+
+// poll is what Lambda does with the queues that invoke deliver, until both are
+// empty: batches in, partial failures back, the rest deleted. It returns how
+// many messages were handled. Messages that are delayed it leaves.
+func (c *cloud) poll() int {
+	c.t.Helper()
+	deliver, _ := c.stack.Function("deliver")
+	handled := 0
+	for {
+		found := 0
+		for _, source := range deliver.Sources {
+			queue := c.resources.Queues[source.Queue]
+			out, err := c.queues.ReceiveMessage(c.t.Context(), &sqs.ReceiveMessageInput{
+				QueueUrl: &queue, MaxNumberOfMessages: int32(source.Batch),
+				MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
+			})
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			if len(out.Messages) == 0 {
+				continue
+			}
+			found += len(out.Messages)
+			handled += c.batch(source.Queue, out.Messages)
+		}
+		if found == 0 {
+			return handled
+		}
+	}
+}
+
+// batch hands messages to deliver and deletes those that it does not want
+// again.
+func (c *cloud) batch(queue string, msgs []types.Message) (handled int) {
+	c.t.Helper()
+	for _, action := range []string{"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"} {
+		c.judge.used("deliver", stack.Permission{Action: action, Resource: queue}) // by the event source, with deliver's role
+	}
+	ev := events.SQSEvent{}
+	for _, m := range msgs {
+		ev.Records = append(ev.Records, events.SQSMessage{
+			MessageId: *m.MessageId, ReceiptHandle: *m.ReceiptHandle, Body: *m.Body, Attributes: m.Attributes,
+			EventSource: "aws:sqs", EventSourceARN: "arn:aws:sqs:eu-west-1:123456789012:" + queue, AWSRegion: "eu-west-1",
+		})
+	}
+	var resp events.SQSEventResponse
+	if out := c.invoke("deliver", ev); json.Unmarshal(out, &resp) != nil {
+		c.t.Fatalf("deliver answers %s", out)
+	}
+	url := c.resources.Queues[queue]
+	for _, m := range msgs {
+		if slices.ContainsFunc(resp.BatchItemFailures, func(f events.SQSBatchItemFailure) bool { return f.ItemIdentifier == *m.MessageId }) {
+			continue
+		}
+		handled++
+		if _, err := c.queues.DeleteMessage(c.t.Context(), &sqs.DeleteMessageInput{QueueUrl: &url, ReceiptHandle: m.ReceiptHandle}); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	return handled
+}
+
+// mint makes the first token as a new user does.
+func (c *cloud) mint() {
+	c.t.Helper()
+	var minted struct {
+		Token  string   `json:"token"`
+		Scopes []string `json:"scopes"`
+	}
+	if out := c.invoke("admin", sample(c.t, "admin-create-token.json")); json.Unmarshal(out, &minted) != nil || !strings.HasPrefix(minted.Token, "eh_") {
+		c.t.Fatalf("mint answers %s; want a token", out)
+	}
+	c.token = minted.Token
+}
+
+// delivery returns a row of the delivery log.
+func (c *cloud) delivery(hookID, eventID string) map[string]any {
+	c.t.Helper()
+	for _, d := range c.http("admin", "GET", "/event-hooks/"+hookID+"/deliveries", "", http.StatusOK)["data"].([]any) {
+		if row := d.(map[string]any); row["event_id"] == eventID {
+			return row
+		}
+	}
+	return nil
+}
+
+// post posts one event through ingest, by the sample, and returns its id.
+func (c *cloud) post() string {
+	c.t.Helper()
+	var ev events.APIGatewayV2HTTPRequest
+	if err := json.Unmarshal(sample(c.t, "ingest-post.json"), &ev); err != nil {
+		c.t.Fatal(err)
+	}
+	ev.Headers["authorization"] = "Bearer " + c.token
+	accepted := c.answer("ingest", c.invoke("ingest", ev), http.StatusAccepted)["events"].([]any)
+	return accepted[0].(map[string]any)["id"].(string)
+}
+
+// sample returns a file of events/.
+func sample(t *testing.T, name string) []byte {
+	t.Helper()
+	raw, err := os.ReadFile("../events/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// The main job by the built functions, from the first token to the receiver.
+func TestLambda_anEventGoesAllTheWay(t *testing.T) {
+	c := deploy(t, "way", forTheTest, map[string]string{"RetrySchedule": "1s,1s,1s"})
+	r := newReceiver(t, http.StatusServiceUnavailable)
+	const secret = "correct horse battery staple"
+
+	c.http("admin", "GET", "/health", "", http.StatusOK)
+	c.token = "eh_unknown"
+	c.http("admin", "GET", "/event-hooks", "", http.StatusUnauthorized)
+	c.mint()
+
+	created := c.http("admin", "POST", "/event-hooks", fmt.Sprintf(
+		`{"source":"balancer","event":"health","handler":"webhook","snooze":60,"config":{"url":%q,"secret":%q}}`, r.URL+"/hook", secret), http.StatusCreated)
+	hookID := created["id"].(string)
+	if c.http("admin", "GET", "/event-hooks", "", http.StatusOK)["data"].([]any)[0].(map[string]any)["id"] != hookID {
+		t.Error("the list does not have the hook")
+	}
+	c.http("admin", "GET", "/event-hooks/"+hookID, "", http.StatusOK)
+	c.http("admin", "GET", "/event-hooks/sources", "", http.StatusOK)
+
+	eventID := c.post()
+	if n := c.poll(); n == 0 {
+		t.Fatal("no message reached deliver")
+	}
+	first := r.next(t)
+	row := c.delivery(hookID, eventID)
+	if row["status"] != "pending" {
+		t.Errorf("row after a failed attempt = %v; want pending", row)
+	}
+	// The receiver is back; the wake-up's delay passes.
+	eventually(t, func() string {
+		c.poll()
+		if row = c.delivery(hookID, eventID); row["status"] != "delivered" {
+			return fmt.Sprintf("row = %v; want delivered", row)
+		}
+		return ""
+	})
+	second := r.next(t)
+	r.nothing(t)
+
+	if attempts := row["attempts"].([]any); len(attempts) != 2 {
+		t.Errorf("attempts = %v; want two", attempts)
+	}
+	for i, req := range []request{first, second} {
+		if err := sign.Verify(hook.NewSecret(secret), req.header, req.body, time.Now()); err != nil {
+			t.Errorf("attempt %d: %v", i+1, err)
+		}
+		got := object(t, req.body)
+		if got["source"] != "balancer" || got["event"] != "health" || got["health"] != "unhealthy" || got["port"] != json.Number("3000") {
+			t.Errorf("attempt %d: body = %s; want the event, flat", i+1, req.body)
+		}
+		if id := req.header.Get("webhook-id"); id != eventID+"_"+hookID {
+			t.Errorf("attempt %d: webhook-id = %q; want %s_%s", i+1, id, eventID, hookID)
+		}
+		if agent := req.header.Get("User-Agent"); agent != "eventhooks/e2e" {
+			t.Errorf("attempt %d: User-Agent = %q; want eventhooks/e2e", i+1, agent)
+		}
+	}
+
+	t.Run("the same event again is snoozed", func(t *testing.T) {
+		c := c.in(t)
+		c.post()
+		c.poll()
+		r.nothing(t)
+	})
+	t.Run("a message that cannot be read comes again, the others of its batch do not", func(t *testing.T) {
+		c := c.in(t)
+		url := c.resources.Queues["EventsQueue"]
+		body := "not a message of ours"
+		if _, err := c.queues.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &url, MessageBody: &body}); err != nil {
+			t.Fatal(err)
+		}
+		other := c.post()
+		if n := c.poll(); n != 1 {
+			t.Errorf("%d messages were handled; want the other one, %s", n, other)
+		}
+	})
+	t.Run("a sweep finds nothing to do", func(t *testing.T) {
+		c := c.in(t)
+		c.invoke("deliver", sample(t, "deliver-sweep.json"))
+	})
+	t.Run("a target that is down is told of", func(t *testing.T) {
+		c := c.in(t)
+		dead := deadAddress(t)
+		c.http("admin", "PATCH", "/event-hooks/"+hookID, `{"snooze":null}`, http.StatusOK)
+		c.http("admin", "POST", "/upstreams", `{"name":"web","healthchecks":{"active":{"type":"tcp","unhealthy":{"tcp_failures":1,"interval":60}}}}`, http.StatusCreated)
+		c.http("admin", "POST", "/upstreams/web/targets", fmt.Sprintf(`{"target":%q}`, dead), http.StatusCreated)
+		c.invoke("healthprobe", sample(t, "healthprobe-schedule.json"))
+		c.poll()
+		got := object(t, r.next(t).body)
+		if ip, port, _ := net.SplitHostPort(dead); got["health"] != "unhealthy" || got["ip"] != ip || fmt.Sprint(got["port"]) != port {
+			t.Errorf("told of %v; want %s unhealthy", got, dead)
+		}
+		c.http("admin", "GET", "/upstreams/web/health", "", http.StatusOK)
+	})
+	t.Run("what is deleted is gone", func(t *testing.T) {
+		c := c.in(t)
+		c.http("admin", "DELETE", "/event-hooks/"+hookID, "", http.StatusNoContent)
+		c.post()
+		c.poll()
+		r.nothing(t)
+		c.http("admin", "DELETE", "/upstreams/web", "", http.StatusNoContent)
+		c.invoke("healthprobe", sample(t, "healthprobe-schedule.json"))
+	})
+	c.judge.report(t)
+}
+
+// deadAddress returns an address on this machine where nobody listens.
+func deadAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// Built as for Lambda, no setting opens the loopback network.
+func TestLambda_asDeployedReachesNothingOnItsOwnMachine(t *testing.T) {
+	c := deploy(t, "strict", asDeployed, map[string]string{"AllowedPrivateCidrs": "127.0.0.0/8,10.0.0.0/8"})
+	called := make(chan struct{}, 10)
+	r := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called <- struct{}{} }))
+	defer r.Close()
+	c.mint()
+	hookID := c.http("admin", "POST", "/event-hooks", fmt.Sprintf(
+		`{"source":"balancer","event":"health","handler":"webhook","config":{"url":%q}}`, r.URL), http.StatusCreated)["id"].(string)
+	eventID := c.post()
+	c.poll()
+	if row := c.delivery(hookID, eventID); row["status"] != "failed" || row["reason"] != hook.ReasonBlocked {
+		t.Errorf("row = %v; want failed, blocked", row)
+	}
+	c.http("admin", "GET", "/event-hooks/"+hookID+"/ping", "", http.StatusOK)
+	select {
+	case <-called:
+		t.Error("the receiver was called")
+	default:
+	}
+}
+
+// A function that lacks settings says which, all of them, and does not start.
+func TestLambda_missingSettings(t *testing.T) {
+	awstest.DynamoDB(t) // builds are slow; this belongs to the tests that do
+	s, err := stack.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	optional := []string{"RETRY_SCHEDULE", "DELIVERY_LOG", "UNKNOWN_EVENTS", "ALLOW_PRIVATE_CIDRS"}
+	for _, f := range s.Functions {
+		t.Run(f.Name, func(t *testing.T) {
+			fn := lambdatest.New(t, lambdatest.Options{
+				Binary: lambdatest.Build(t, "eventhooks/functions/"+f.Name, asDeployed...), Name: f.Name,
+				Env: map[string]string{"ALLOW_PRIVATE_CIDRS": "10.0.0.0/8"},
+			})
+			if _, err := fn.Start(t.Context()); !errors.Is(err, lambdatest.ErrExit) {
+				t.Errorf("start: %v; want that the process ends", err)
+			}
+			for setting := range f.Environment {
+				if told := strings.Contains(fn.Output(), setting+" is not set"); told == slices.Contains(optional, setting) {
+					t.Errorf("output tells of %s: %v\n%s", setting, told, fn.Output())
+				}
+			}
+		})
+	}
+}
+
+// judge stands between the functions and the AWS-compatible servers and notes
+// what each function does, to compare it with what its role allows.
+type judge struct {
+	allowed map[string][]stack.Permission // by function
+	names   map[string]string             // of tables and queues: logical ids
+
+	mu   sync.Mutex
+	seen map[string]map[stack.Permission]bool
+}
+
+func newJudge(s *stack.Stack, r stack.Resources) *judge {
+	j := &judge{allowed: map[string][]stack.Permission{}, names: map[string]string{}, seen: map[string]map[stack.Permission]bool{}}
+	for _, f := range s.Functions {
+		j.allowed[f.Name] = f.Allowed
+		j.seen[f.Name] = map[stack.Permission]bool{}
+	}
+	for id, name := range r.Tables {
+		j.names[name] = id
+	}
+	for id, url := range r.Queues {
+		j.names[url] = id
+	}
+	return j
+}
+
+// watch returns the endpoint for one function.
+func (j *judge) watch(t *testing.T, function string) string {
+	t.Helper()
+	proxies := map[string]*httputil.ReverseProxy{}
+	for service, variable := range map[string]string{"DynamoDB_20120810": awstest.DynamoDBEndpoint, "AmazonSQS": awstest.SQSEndpoint} {
+		u, err := url.Parse(os.Getenv(variable))
+		if err != nil {
+			t.Fatal(err)
+		}
+		proxies[service] = &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) }}
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		service, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+		body, err := io.ReadAll(r.Body)
+		if err != nil || proxies[service] == nil {
+			http.Error(w, "not a call to DynamoDB or SQS", http.StatusBadRequest)
+			return
+		}
+		j.note(t, function, operation, body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		proxies[service].ServeHTTP(w, r)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// table is what a call, or a part of one, says of the table it is about.
+type table struct{ TableName, IndexName string }
+
+// note notes a call under the actions that IAM would ask for.
+func (j *judge) note(t *testing.T, function, operation string, body []byte) {
+	var call struct {
+		table
+		QueueUrl      string
+		RequestItems  map[string]json.RawMessage
+		TransactItems []map[string]table
+	}
+	if err := json.Unmarshal(body, &call); err != nil {
+		t.Errorf("%s calls %s with %s: %v", function, operation, body, err)
+		return
+	}
+	on := func(action string, of table) {
+		resource := j.names[of.TableName]
+		if of.IndexName != "" {
+			resource += "/index/" + of.IndexName
+		}
+		j.used(function, stack.Permission{Action: "dynamodb:" + action, Resource: resource})
+	}
+	switch {
+	case call.QueueUrl != "":
+		j.used(function, stack.Permission{Action: "sqs:" + strings.TrimSuffix(operation, "Batch"), Resource: j.names[call.QueueUrl]})
+	case call.RequestItems != nil:
+		for name := range call.RequestItems {
+			on(operation, table{TableName: name})
+		}
+	case call.TransactItems != nil:
+		for _, part := range call.TransactItems {
+			for kind, of := range part { // Put, Update, Delete, Get, ConditionCheck
+				on(kind+"Item", of)
+			}
+		}
+	default:
+		on(operation, call.table)
+	}
+}
+
+func (j *judge) used(function string, p stack.Permission) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.seen[function][p] = true
+}
+
+// report fails the test for each call that a role does not allow, and tells
+// what a role allows that was not needed.
+func (j *judge) report(t *testing.T) {
+	t.Helper()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, function := range slices.Sorted(maps.Keys(j.seen)) {
+		for p := range j.seen[function] {
+			if !slices.Contains(j.allowed[function], p) {
+				t.Errorf("%s's role does not allow %s on %s, which it needs", function, p.Action, p.Resource)
+			}
+		}
+		for _, p := range j.allowed[function] {
+			if !j.seen[function][p] && !strings.HasPrefix(p.Action, "logs:") {
+				t.Logf("%s's role allows %s on %s, which this test did not need", function, p.Action, p.Resource)
+			}
+		}
+	}
+}
