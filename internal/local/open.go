@@ -39,7 +39,7 @@ type store interface {
 type queue interface {
 	Send(ctx context.Context, msgs []hook.Message) (failed []int, err error)
 	Receive(ctx context.Context, max int, visibility, wait time.Duration) ([]hook.Received, error)
-	Delete(ctx context.Context, receipt string) error
+	DeleteBatch(ctx context.Context, receipts []string) (failed []int, err error)
 	Release(ctx context.Context, receipt string, delay time.Duration) error
 }
 
@@ -70,7 +70,6 @@ func (s *System) openEmbedded(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open %s: %w", file, err)
 	}
-	db.MaxBatchDelay = time.Millisecond // writers share an fsync without waiting long for company
 	s.closed = append(s.closed, db.Close)
 
 	st, err := boltstore.New(db, boltstore.Options{})

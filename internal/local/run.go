@@ -72,9 +72,9 @@ func (s *System) invoke(ctx context.Context, q queue, msgs []hook.Received, func
 			s.o.Log.Warn("release message", slog.Any("err", err))
 		}
 	}
-	if err := deleteAll(ctx, q, done); err != nil {
-		// It comes again, and is found to be done.
-		s.o.Log.Warn("delete messages", slog.Any("err", err))
+	if left, err := q.DeleteBatch(ctx, done); err != nil || len(left) > 0 {
+		// They come again, and are found to be done.
+		s.o.Log.Warn("delete messages", slog.Int("left", len(left)), slog.Any("err", err))
 	}
 }
 
@@ -104,14 +104,6 @@ func (s *System) giveBack(q queue, msgs []hook.Received) {
 			s.o.Log.Warn("release message", slog.Any("err", err))
 		}
 	}
-}
-
-func deleteAll(ctx context.Context, q queue, receipts []string) error {
-	var errs []error
-	for _, r := range receipts {
-		errs = append(errs, q.Delete(ctx, r))
-	}
-	return errors.Join(errs...)
 }
 
 // every runs a scheduled function: at once, then each period; a run that takes

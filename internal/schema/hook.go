@@ -12,10 +12,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"eventhooks/internal/hook"
@@ -324,137 +321,6 @@ func ShowHook(h hook.Hook, v View) ShownHook {
 func PingData(h hook.Hook) []byte {
 	return marshal(map[string]any{"event_hooks": ShowHook(h, ForAdmin)})
 }
-
-// urlFault accepts what Kong's url type does, and no more: http or https, a
-// host, no user info. A redacted URL is for keep to judge.
-func urlFault(raw string) string {
-	if strings.Contains(raw, hook.Redacted) {
-		return ""
-	}
-	u, err := url.Parse(raw)
-	if err != nil {
-		reason := err.Error()
-		if e, ok := err.(*url.Error); ok { //nolint:errorlint // it is never wrapped, and only its reason may be shown
-			reason = e.Err.Error()
-		}
-		return "could not parse url. " + reason
-	}
-	port, portErr := strconv.Atoi(u.Port())
-	switch {
-	case u.Hostname() == "":
-		return "missing host in url"
-	case u.Scheme == "":
-		return "missing scheme in url"
-	case u.Scheme != "http" && u.Scheme != "https":
-		return "scheme must be http or https"
-	case u.User != nil:
-		return "must not contain user info"
-	case u.Port() != "" && (portErr != nil || port < 1 || port > 65535):
-		return "could not parse url. invalid port"
-	}
-	return ""
-}
-
-func methodFault(s string) string {
-	for _, r := range s {
-		if r < 'A' || r > 'Z' {
-			return "invalid value: " + s
-		}
-	}
-	if s == http.MethodConnect { // it asks for a tunnel, not for an answer
-		return "invalid value: " + s
-	}
-	return ""
-}
-
-// headerNameFault refuses what is no header's name, and the headers that are
-// ours to set.
-func headerNameFault(name string) string {
-	if !isToken(name) {
-		return "invalid header name"
-	}
-	switch strings.ToLower(name) {
-	case "host", "content-length", "transfer-encoding", "connection", "user-agent", "traceparent",
-		"webhook-id", "webhook-timestamp", "webhook-signature", "x-kong-signature":
-		return "reserved header"
-	}
-	return ""
-}
-
-// oneName refuses headers whose names differ in case only: which of them is
-// sent would be chance.
-func oneName(headers map[string]string, faults *Faults) {
-	seen := make(map[string]string, len(headers))
-	for _, name := range slices.Sorted(maps.Keys(headers)) {
-		lower := strings.ToLower(name)
-		if first, ok := seen[lower]; ok {
-			faults.Add("differs from "+first+" in case only", "config", "headers", name)
-		}
-		seen[lower] = name
-	}
-}
-
-func headerValueFault(s string) string {
-	if strings.ContainsFunc(s, func(r rune) bool { return isControl(r) && r != '\t' }) {
-		return "must not contain control characters"
-	}
-	return ""
-}
-
-func tagFault(s string) string {
-	if strings.ContainsAny(s, ",/") || strings.ContainsFunc(s, isControl) {
-		return fmt.Sprintf("invalid tag '%s': expected printable ascii (except `,` and `/`) or valid utf-8 sequences", s)
-	}
-	return ""
-}
-
-// plain is for names that a person reads.
-func plain(s string) string {
-	if strings.ContainsFunc(s, isControl) {
-		return "must not contain control characters"
-	}
-	return ""
-}
-
-func uuidFault(s string) string {
-	if _, ok := UUID(s); !ok {
-		return "expected a valid UUID"
-	}
-	return ""
-}
-
-// UUID returns an id in lower case, and whether it is a UUID of 36 characters.
-func UUID(s string) (string, bool) {
-	if len(s) != 36 {
-		return "", false
-	}
-	for i := range len(s) {
-		switch c := s[i] | 0x20; {
-		case i == 8 || i == 13 || i == 18 || i == 23:
-			if s[i] != '-' {
-				return "", false
-			}
-		case s[i] >= '0' && s[i] <= '9', c >= 'a' && c <= 'f':
-		default:
-			return "", false
-		}
-	}
-	return strings.ToLower(s), true
-}
-
-// isToken reports whether s is a token of RFC 9110, as a header's name is.
-func isToken(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		alnum := c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-		if !alnum && !strings.Contains("!#$%&'*+-.^_`|~", string(rune(c))) {
-			return false
-		}
-	}
-	return s != ""
-}
-
-func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
 
 // nonzero is v, nil for the zero value, which stands for null.
 func nonzero[T comparable](v T) any {
