@@ -105,4 +105,3 @@ fuzz: ## every fuzz test for FUZZTIME (10s)
 .PHONY: bench
 bench: ## benchmarks, and how soon the built functions ask for their first event
 	go test -run '^$$' -bench . -benchmem ./...
-	go test -count=1 -run '^TestStart$$' -v ./e2e -start

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -59,7 +60,7 @@ func deploy(t *testing.T, name string, flags []string, params map[string]string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := s.Create(t.Context(), db, queues, name+"-")
+	r, err := s.Create(t.Context(), db, queues, name+"-"+rand.Text()[:8]+"-") // another run leaves its own behind
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -138,7 +138,7 @@ func emit(ctx context.Context, o emitOptions, stdin io.Reader, out io.Writer) er
 		return fmt.Errorf("read the answer: %w", err)
 	}
 	if resp.StatusCode != http.StatusAccepted {
-		return fmt.Errorf("not accepted (%s): %s", resp.Status, bytes.TrimSpace(answer))
+		return fmt.Errorf("not accepted (%s): %s", resp.Status, message(answer))
 	}
 	var accepted struct {
 		Events []struct {
@@ -152,4 +152,16 @@ func emit(ctx context.Context, o emitOptions, stdin io.Reader, out io.Writer) er
 		fmt.Fprintln(out, ev.ID)
 	}
 	return nil
+}
+
+// message returns what an error's body says, or the body when it is no error of
+// ours.
+func message(body []byte) string {
+	var e struct {
+		Message string `json:"message"`
+	}
+	if json.Unmarshal(body, &e) == nil && e.Message != "" {
+		return e.Message
+	}
+	return string(bytes.TrimSpace(body))
 }
