@@ -226,7 +226,7 @@ func TestReceiver_signature(t *testing.T) {
 			req.Header = tt.header.Clone()
 			req.Header.Set("x-steering", "\x1b[2J")
 			rc.ServeHTTP(httptest.NewRecorder(), req)
-			if got := out.find(t, `signature: (.*)`); !strings.HasPrefix(got, tt.want) {
+			if got := out.find(t, `\n  signature: (.*)`); !strings.HasPrefix(got, tt.want) {
 				t.Errorf("signature: %s; want %s", got, tt.want)
 			}
 			if strings.Contains(out.String(), "\x1b") {

@@ -459,7 +459,9 @@ type functionProps struct {
 }
 
 func (s *Stack) addFunction(id string, n yaml.Node, p functionProps, build string) error {
-	if err := n.Decode(&p); err != nil { // over a copy of the globals
+	// Over the globals, as SAM does it; a map among them is shared.
+	p.Environment.Variables = maps.Clone(p.Environment.Variables)
+	if err := n.Decode(&p); err != nil {
 		return err
 	}
 	name, ok := strings.CutSuffix(id, "Function")
@@ -472,7 +474,9 @@ func (s *Stack) addFunction(id string, n yaml.Node, p functionProps, build strin
 		Environment: map[string]string{}, role: string(p.Role),
 	}
 	for setting, ref := range p.Environment.Variables {
-		f.Environment[setting] = string(ref)
+		if ref != "AWS::NoValue" {
+			f.Environment[setting] = string(ref)
+		}
 	}
 	err := each(p.Events, func(_ string, n *yaml.Node) error { return f.addEvent(n) })
 	if err != nil {

@@ -106,6 +106,32 @@ func TestLoad_numbers(t *testing.T) {
 	}
 }
 
+// What docs/architecture.md tells people is what is deployed.
+func TestLoad_numbersInTheArchitecture(t *testing.T) {
+	s := load(t)
+	raw, err := os.ReadFile("../../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seconds := func(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }
+	want := map[string]bool{}
+	for _, f := range s.Functions {
+		want["| "+strings.Join([]string{f.Name, seconds(f.Timeout), strconv.Itoa(f.MemoryMB)}, " | ")+" |"] = true
+		for _, source := range f.Sources {
+			q, _ := s.Queue(source.Queue)
+			want["| "+strings.Join([]string{
+				q.ID, seconds(q.Visibility), strconv.Itoa(int(q.Retention / (24 * time.Hour))),
+				strconv.Itoa(q.MaxReceives), strconv.Itoa(source.Batch), strconv.Itoa(source.MaxConcurrency),
+			}, " | ")+" |"] = true
+		}
+	}
+	for row := range want {
+		if !strings.Contains(string(raw), "\n"+row+"\n") {
+			t.Errorf("docs/architecture.md has no row %s", row)
+		}
+	}
+}
+
 func TestLoad_tables(t *testing.T) {
 	s := load(t)
 	if len(s.Tables) != 2 {
