@@ -23,7 +23,7 @@ GO_TOOL := go tool -modfile=tools/go.mod
 
 .PHONY: help
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # ---------------------------------------------------------------------- build
 
@@ -51,7 +51,7 @@ test: ## run the tests: no network, nothing to install
 	go test ./...
 
 .PHONY: check
-check: format vet lint reflect lint-template test-race test-aws ## everything that CI runs
+check: format vet lint build reflect test-race test-aws lint-template sam-build ## everything that CI runs
 	@echo "check: all passed"
 
 .PHONY: format
@@ -70,7 +70,7 @@ lint: ## staticcheck
 .PHONY: reflect
 reflect: ## does nothing in a function keep the linker from dropping dead code?
 	@for f in $(FUNCTIONS); do \
-		found=$$(CGO_ENABLED=0 go build -ldflags=-dumpdep -tags lambda.norpc -o /dev/null ./functions/$$f 2>&1 | grep '<ReflectMethod>' || true); \
+		found=$$(GOOS=linux GOARCH=$(ARCH) CGO_ENABLED=0 go build -trimpath -tags lambda.norpc -ldflags=-dumpdep -o /dev/null ./functions/$$f 2>&1 | grep '<ReflectMethod>' || true); \
 		if [ -n "$$found" ]; then echo "functions/$$f calls a method by a computed name:"; echo "$$found"; exit 1; fi; \
 	done
 
@@ -83,6 +83,10 @@ test-race: ## the tests under the race detector, where there is a C compiler
 .PHONY: test-aws
 test-aws: ## the tests against AWS-compatible servers, and the built functions on them
 	tools/standin/run go test -count=1 ./internal/dynamostore/... ./internal/sqsqueue/... ./internal/stack/... ./e2e/...
+
+.PHONY: e2e
+e2e: ## the built functions as processes, against a Lambda Runtime API and AWS-compatible servers
+	tools/standin/run go test -count=1 -run '^TestLambda' -v ./e2e
 
 .PHONY: lint-template
 lint-template: ## cfn-lint on template.yaml and on its transform, sam validate
@@ -99,7 +103,7 @@ fuzz: ## every fuzz test for FUZZTIME (10s)
 		| xargs grep -Ho '^func Fuzz[A-Za-z0-9_]*' /dev/null \
 		| while IFS=: read -r file func; do \
 			echo "$${file#$(ROOT)/}: $${func#func }"; \
-			go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"; \
+			go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 50x "$$(dirname "$$file")"; \
 		done
 
 .PHONY: bench

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"hash/crc32"
 	"io"
 	"net/http"
@@ -94,8 +93,8 @@ func BenchmarkStart(b *testing.B) {
 			b.ReportMetric(float64(median(c.call))/float64(floor), c.name+"-x")
 		}
 		b.ReportMetric(float64(c.bytes)/1e6, c.name+"-MB")
-		b.Log(fmt.Sprintf("%-12s %5.2f MB  %5.2f ms to its first call  %5.2f ms to its first event  %.2f x", c.name,
-			float64(c.bytes)/1e6, ms(median(c.call)), ms(median(c.next)), float64(median(c.call))/float64(floor)))
+		b.Logf("%-12s %5.2f MB  %5.2f ms to its first call  %5.2f ms to its first event  %.2f x", c.name,
+			float64(c.bytes)/1e6, ms(median(c.call)), ms(median(c.next)), float64(median(c.call))/float64(floor))
 	}
 }
 

@@ -37,11 +37,13 @@ func main() {
 
 func setup(e *env.Settings) (*healthprobe.Service, error) {
 	store := dynamostore.New(dynamodb.NewFromConfig(e.AWS("DYNAMODB")), e.String("CONFIG_TABLE"), e.String("STATE_TABLE"))
-	queue := sqsqueue.New(sqs.NewFromConfig(e.AWS("SQS")), e.String("EVENTS_QUEUE_URL"))
+	queueURL := e.String("EVENTS_QUEUE_URL")
+	queue := sqsqueue.New(sqs.NewFromConfig(e.AWS("SQS")), queueURL)
+	check := egress.Reach(e.Address("CONNECTIVITY_CHECK", queueURL))
 	client, err := egress.New(egress.Options{AllowPrivate: e.Prefixes("ALLOW_PRIVATE_CIDRS"), AllowLoopback: loopback != "", UserAgent: "eventhooks/" + version})
 	if err := errors.Join(e.Err(), err); err != nil {
 		return nil, err
 	}
 	lambdaevent.Warm(func(ctx context.Context) error { _, err := store.Epoch(ctx, hook.FeedUpstreams); return err })
-	return healthprobe.New(healthprobe.Options{Store: store, Queue: queue, Prober: client})
+	return healthprobe.New(healthprobe.Options{Store: store, Queue: queue, Prober: client, SelfCheck: check})
 }

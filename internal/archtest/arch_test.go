@@ -77,9 +77,9 @@ var packages = map[string]rule{
 	"internal/message":    {layer: decision, beside: []string{"internal/strictjson"}},
 	"internal/record":     {layer: decision},
 	"internal/render":     {layer: decision, beside: []string{"internal/strictjson"}},
-	"internal/retry":      {layer: decision, outside: []string{"net/http", "math/rand/v2"}}, // http.ParseTime; the default of jitter
+	"internal/retry":      {layer: decision, outside: []string{"net/http", "math/rand/v2"}},                                 // http.ParseTime; the default of jitter
 	"internal/schema":     {layer: decision, beside: []string{"internal/strictjson"}, outside: []string{"net", "net/http"}}, // SplitHostPort; methods
-	"internal/sign":       {layer: decision, outside: []string{"net/http"}}, // http.Header
+	"internal/sign":       {layer: decision, outside: []string{"net/http"}},                                                 // http.Header
 	"internal/strictjson": {layer: decision, outside: []string{"github.com/go-json-experiment/json"}},
 
 	"internal/auth": {layer: shared},

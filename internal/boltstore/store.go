@@ -11,6 +11,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -78,7 +80,19 @@ func New(db *bbolt.DB, o Options) (*Store, error) {
 	if err := db.Update(prepare); err != nil {
 		return nil, fmt.Errorf("prepare store %s: %w", db.Path(), err)
 	}
+	if !o.NoSync {
+		syncFolder(filepath.Dir(db.Path()))
+	}
 	return &Store{db: db, o: o, turn: newCommitter(db)}, nil
+}
+
+// syncFolder makes a new file's name as lasting as its content, which bbolt
+// syncs. Where a folder cannot be synced, the system sees to it by itself.
+func syncFolder(path string) {
+	if folder, err := os.Open(path); err == nil {
+		_ = folder.Sync()
+		_ = folder.Close()
+	}
 }
 
 // Close ends the store, and closes the file if Open opened it.

@@ -12,7 +12,9 @@ package env
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -112,6 +114,29 @@ func (s *Settings) Prefixes(name string) []netip.Prefix {
 		}
 	}
 	return out
+}
+
+// Address returns a setting that is a host and a port, or those of the URL when
+// it is not set.
+func (s *Settings) Address(name, fallback string) string {
+	v := s.value(name)
+	if v == "" {
+		u, err := url.Parse(fallback)
+		if err != nil || u.Host == "" {
+			return "" // what is wrong with the URL is said where it is set
+		}
+		port := u.Port()
+		if port == "" {
+			port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+		}
+		return net.JoinHostPort(u.Hostname(), port)
+	}
+	host, port, err := net.SplitHostPort(v)
+	n, perr := strconv.ParseUint(port, 10, 16)
+	if err != nil || host == "" || perr != nil || n == 0 {
+		s.note(fmt.Sprintf("%s: %q is not a host and a port such as sqs.eu-central-1.amazonaws.com:443", name, v))
+	}
+	return v
 }
 
 func (s *Settings) value(name string) string {

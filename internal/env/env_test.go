@@ -128,3 +128,30 @@ func TestSettings_AWS(t *testing.T) {
 		}
 	})
 }
+
+func TestSettings_Address(t *testing.T) {
+	tests := []struct {
+		name, set, fallback, want string
+		fault                     bool
+	}{
+		{"a host and a port", "probe.example.test:8443", "", "probe.example.test:8443", false},
+		{"an IPv6 address and a port", "[2001:db8::1]:443", "", "[2001:db8::1]:443", false},
+		{"not set: of the URL, with its scheme's port", "", "https://sqs.eu-central-1.amazonaws.com/1/events", "sqs.eu-central-1.amazonaws.com:443", false},
+		{"not set: of the URL, with its own port", "", "http://127.0.0.1:9324/1/events", "127.0.0.1:9324", false},
+		{"neither", "", "", "", false},
+		{"no port", "probe.example.test", "", "probe.example.test", true},
+		{"a port that is none", "probe.example.test:0", "", "probe.example.test:0", true},
+		{"a URL", "https://probe.example.test:443", "", "https://probe.example.test:443", true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := settings(map[string]string{"A": tt.set})
+			if got := s.Address("A", tt.fallback); got != tt.want {
+				t.Errorf("Address = %q; want %q", got, tt.want)
+			}
+			if err := s.Err(); (err != nil) != tt.fault {
+				t.Errorf("Err = %v; want a fault: %v", err, tt.fault)
+			}
+		})
+	}
+}

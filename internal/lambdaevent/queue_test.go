@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -205,6 +206,46 @@ func TestAdmin(t *testing.T) {
 		quiet(t)
 		if _, err := lambdaevent.Admin(noHTTP, noMint)(t.Context(), readSample(t, "admin-create-token.json")); err == nil {
 			t.Error("no error; want one")
+		}
+	})
+}
+
+// No event, however odd, makes a handler panic: Lambda would end the process.
+func FuzzHandlers(f *testing.F) {
+	for _, name := range []string{"ingest-post.json", "admin-create-hook.json", "admin-create-token.json", "deliver-sqs.json", "deliver-sweep.json", "healthprobe-schedule.json"} {
+		raw, err := os.ReadFile("../../events/" + name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
+	f.Add([]byte(`{"version":"2.0","routeKey":"GET /a/{b}","rawPath":"a","requestContext":{"stage":"s","http":{"method":"GET"}}}`))
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(w, r.Body)
+	})
+	admin := lambdaevent.Admin(mux, func(_ context.Context, create json.RawMessage) (any, error) { return create, nil })
+	deliver := lambdaevent.Deliver(func(_ context.Context, msgs []hook.Received) (failed []string) {
+		for _, m := range msgs {
+			failed = append(failed, m.ID)
+		}
+		return failed
+	}, func(context.Context) error { return nil })
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		for name, handle := range map[string]func(context.Context, json.RawMessage) (any, error){"admin": admin, "deliver": deliver} {
+			out, err := handle(t.Context(), raw)
+			if err != nil {
+				if strings.Contains(err.Error(), "panic") {
+					t.Errorf("%s(%q) = %v", name, raw, err)
+				}
+				continue
+			}
+			if resp, ok := out.(events.APIGatewayV2HTTPResponse); ok && resp.StatusCode == http.StatusInternalServerError {
+				t.Errorf("%s(%q) = %+v; want no panic", name, raw, resp)
+			}
+			if _, err := json.Marshal(out); err != nil {
+				t.Errorf("%s(%q) = %v, which is not JSON: %v", name, raw, out, err)
+			}
 		}
 	})
 }

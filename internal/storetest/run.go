@@ -220,7 +220,7 @@ func eventually(t *testing.T, what string, ask func() error) {
 		}
 		time.Sleep(time.Duration(min(i, 10)*20) * time.Millisecond)
 	}
-	t.Errorf("%s: %v", what, err)
+	t.Fatalf("%s: %v", what, err) // others like it would wait as long
 }
 
 // patiently repeats what answered hook.ErrBusy, as a caller would.
