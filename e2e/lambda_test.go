@@ -40,6 +40,13 @@ var (
 	forTheTest = []string{"-trimpath", "-tags=lambda.norpc", "-ldflags=-s -X main.version=e2e -X main.loopback=e2e"}
 )
 
+// build builds a function as the Makefile does, but for this machine.
+func build(t testing.TB, pkg string, flags []string) string {
+	t.Helper()
+	t.Setenv("CGO_ENABLED", "0")
+	return lambdatest.Build(t, pkg, flags...)
+}
+
 // cloud is a deployment: the built functions as processes, tables and queues on
 // AWS-compatible servers, and this test in the places of API Gateway, of
 // Lambda's pollers and of the schedules.
@@ -74,7 +81,7 @@ func deploy(t *testing.T, name string, flags []string, params map[string]string)
 		endpoint := c.judge.watch(t, f.Name)
 		env["AWS_ENDPOINT_URL_DYNAMODB"], env["AWS_ENDPOINT_URL_SQS"] = endpoint, endpoint
 		c.functions[f.Name] = lambdatest.New(t, lambdatest.Options{
-			Binary: lambdatest.Build(t, "eventhooks/functions/"+f.Name, flags...),
+			Binary: build(t, "eventhooks/functions/"+f.Name, flags),
 			Name:   f.Name, Env: env, Timeout: f.Timeout, MemoryMB: f.MemoryMB,
 		})
 	}
@@ -451,7 +458,7 @@ func TestLambda_missingSettings(t *testing.T) {
 	for _, f := range s.Functions {
 		t.Run(f.Name, func(t *testing.T) {
 			fn := lambdatest.New(t, lambdatest.Options{
-				Binary: lambdatest.Build(t, "eventhooks/functions/"+f.Name, asDeployed...), Name: f.Name,
+				Binary: build(t, "eventhooks/functions/"+f.Name, asDeployed), Name: f.Name,
 				Env: map[string]string{"ALLOW_PRIVATE_CIDRS": "10.0.0.0/8"},
 			})
 			if _, err := fn.Start(t.Context()); !errors.Is(err, lambdatest.ErrExit) {

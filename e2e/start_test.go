@@ -45,7 +45,7 @@ func BenchmarkStart(b *testing.B) {
 		call, next []time.Duration
 		bytes      int64
 	}
-	all := []*candidate{{name: "floor", o: lambdatest.Options{Binary: lambdatest.Build(b, "./testdata/floor", asDeployed...), Env: map[string]string{}}}}
+	all := []*candidate{{name: "floor", o: lambdatest.Options{Binary: build(b, "./testdata/floor", asDeployed), Env: map[string]string{}}}}
 	for _, f := range s.Functions {
 		env, err := s.Environment(f.Name, stack.Resources{
 			Tables: map[string]string{"ConfigTable": "config", "StateTable": "state"},
@@ -55,7 +55,7 @@ func BenchmarkStart(b *testing.B) {
 			b.Fatal(err)
 		}
 		all = append(all, &candidate{name: f.Name, o: lambdatest.Options{
-			Binary: lambdatest.Build(b, "eventhooks/functions/"+f.Name, asDeployed...), Name: f.Name, Env: env, MemoryMB: f.MemoryMB,
+			Binary: build(b, "eventhooks/functions/"+f.Name, asDeployed), Name: f.Name, Env: env, MemoryMB: f.MemoryMB,
 		}})
 	}
 	for _, c := range all {

@@ -418,12 +418,11 @@ func (o *output) Write(b []byte) (int, error) {
 }
 
 // Build builds the bootstrap of a package for this machine with go build's
-// flags and without cgo, and returns its path.
+// flags, and returns its path. CGO_ENABLED is the caller's.
 func Build(t testing.TB, pkg string, flags ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "bootstrap")
 	cmd := exec.CommandContext(t.Context(), "go", slices.Concat([]string{"build"}, flags, []string{"-o", path, pkg})...)
-	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", pkg, err, out)
 	}
