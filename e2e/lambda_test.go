@@ -454,7 +454,7 @@ func TestLambda_missingSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	optional := []string{"RETRY_SCHEDULE", "DELIVERY_LOG", "UNKNOWN_EVENTS", "ALLOW_PRIVATE_CIDRS"}
+	optional := []string{"RETRY_SCHEDULE", "DELIVERY_LOG", "UNKNOWN_EVENTS", "ALLOW_PRIVATE_CIDRS", "CONNECTIVITY_CHECK"}
 	for _, f := range s.Functions {
 		t.Run(f.Name, func(t *testing.T) {
 			fn := lambdatest.New(t, lambdatest.Options{

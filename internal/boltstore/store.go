@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
 // Options are what a store can be told. The zero value is what local mode uses.
@@ -54,7 +55,7 @@ const lockWait = time.Second
 func Open(path string, o Options) (*Store, error) {
 	// 0600: the file holds secrets in the clear.
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bbolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("open store %s: another process has it open", path)
 	}
 	if err != nil {

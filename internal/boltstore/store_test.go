@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"eventhooks/internal/boltstore"
 	"eventhooks/internal/hook"
@@ -42,7 +43,7 @@ func openFile(t testing.TB, path string, o boltstore.Options) *boltstore.Store {
 func closeFile(t testing.TB, s *boltstore.Store) {
 	t.Helper()
 	faults, err := boltstore.Faults(s)
-	if err != nil && !errors.Is(err, bbolt.ErrDatabaseNotOpen) {
+	if err != nil && !errors.Is(err, bbolterrors.ErrDatabaseNotOpen) {
 		t.Error(err)
 	}
 	for _, f := range faults {

@@ -49,9 +49,22 @@ func TestCatalog_Lookup(t *testing.T) {
 		})
 	}
 	for _, no := range [][2]string{
-		{"", ""}, {"balancer", ""}, {"balancer", "Health"}, {"http-log", "log"}, {"file-log", "log"}, {"kong:event_hooks", "ping"},
-		{"crud", ""}, {"crud", ":create"}, {"crud", "admins:"}, {"crud", "admins:read"}, {"crud", "Admins"}, {"crud", "admins:create:x"},
-		{"crud", "ad-mins"}, {"crud", "admins create"}, {"crud", "é"}, {"dao:crud", "read"},
+		{"", ""},
+		{"balancer", ""},
+		{"balancer", "Health"},
+		{"http-log", "log"},
+		{"file-log", "log"},
+		{"kong:event_hooks", "ping"},
+		{"crud", ""},
+		{"crud", ":create"},
+		{"crud", "admins:"},
+		{"crud", "admins:read"},
+		{"crud", "Admins"},
+		{"crud", "admins:create:x"},
+		{"crud", "ad-mins"},
+		{"crud", "admins create"},
+		{"crud", "é"},
+		{"dao:crud", "read"},
 	} {
 		t.Run(no[0]+" "+no[1]+" does not", func(t *testing.T) {
 			if s, ok := c.Lookup(no[0], no[1]); ok || c.Has(no[0], no[1]) {

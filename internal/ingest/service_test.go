@@ -171,7 +171,6 @@ type bench struct {
 	store *store
 	queue *queue
 	log   *bytes.Buffer
-	now   func() time.Time
 }
 
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 345_678_901, time.UTC)
@@ -415,7 +414,8 @@ func TestService_forms(t *testing.T) {
 			},
 		},
 		{
-			"a trace of the request that is none is ignored", "/events/crud/admins", `{}`, []string{"Traceparent: 00-x"},
+			"a trace of the request that is none is ignored", "/events/crud/admins", `{}`,
+			[]string{"Traceparent: 00-x"},
 			events{{Source: "crud", Event: "admins", Time: received, Data: []byte(`{}`)}},
 		},
 		{
@@ -431,7 +431,8 @@ func TestService_forms(t *testing.T) {
 			},
 		},
 		{
-			"a ping by a token of other sources", "/events/kong:event_hooks/ping", `{}`, []string{"Authorization: Bearer crud"},
+			"a ping by a token of other sources", "/events/kong:event_hooks/ping", `{}`,
+			[]string{"Authorization: Bearer crud"},
 			nil,
 		},
 	}

@@ -231,8 +231,10 @@ func (s *System) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ad, err := admin.New(admin.Options{Store: s.store, RetryQueue: s.retry, Action: runner, Auth: tokens, Check: action.Check, Names: action.Names,
-		IDs: ids, Version: s.o.Version, Log: s.o.Log})
+	ad, err := admin.New(admin.Options{
+		Store: s.store, RetryQueue: s.retry, Action: runner, Auth: tokens, Check: action.Check, Names: action.Names,
+		IDs: ids, Version: s.o.Version, Log: s.o.Log,
+	})
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"eventhooks/internal/admin"
 	"eventhooks/internal/auth"
@@ -64,7 +65,7 @@ func (s *System) openEmbedded(ctx context.Context) error {
 	}
 	file := filepath.Join(s.o.Dir, dataFile)
 	db, err := bbolt.Open(file, 0o600, &bbolt.Options{Timeout: 3 * time.Second, FreelistType: bbolt.FreelistMapType})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bbolterrors.ErrTimeout) {
 		return fmt.Errorf("open %s: another process is using it", file)
 	}
 	if err != nil {

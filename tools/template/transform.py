@@ -7,6 +7,7 @@ name says what holds.
 """
 
 import json
+import os
 import sys
 
 from cfnlint.decode import cfn_yaml
@@ -22,6 +23,7 @@ class NoManagedPolicies:
 
 
 def transform(path):
+    os.environ.setdefault("AWS_DEFAULT_REGION", "eu-west-1")  # the translator wants to know one
     template = json.loads(json.dumps(cfn_yaml.load(path)))
     functions = template["Globals"]["Function"]
     functions["CodeUri"] = "s3://bucket/" + functions["CodeUri"]  # as `sam package` leaves it
