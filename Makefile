@@ -88,6 +88,11 @@ test-aws: ## the tests against AWS-compatible servers, and the built functions o
 e2e: ## the built functions as processes, against a Lambda Runtime API and AWS-compatible servers
 	tools/standin/run go test -count=1 -run '^TestLambda' -v ./e2e
 
+KILLS ?= 200
+.PHONY: crashtest
+crashtest: ## kill the local system KILLS times (200) under load: is anything lost?
+	EVENTHOOKS_KILLS=$(KILLS) go test -count=1 -timeout 30m -run '^TestKill_nothingAcceptedIsLost$$' -v ./e2e
+
 .PHONY: lint-template
 lint-template: ## cfn-lint on template.yaml and on its transform, sam validate
 	tools/template/check

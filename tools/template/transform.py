@@ -126,8 +126,8 @@ def main():
     for check in CHECKS:
         try:
             check(out)
-        except AssertionError as e:
-            print(f"{check.__name__}: {e}", file=sys.stderr)
+        except (AssertionError, LookupError) as e:
+            print(f"{check.__name__}: {type(e).__name__}: {e}", file=sys.stderr)
             failed += 1
     print(f"{len(CHECKS) - failed} of {len(CHECKS)} checks of the transform passed", file=sys.stderr)
     sys.exit(failed != 0)
