@@ -50,8 +50,15 @@ clean: ## remove what was built
 test: ## run the tests: no network, nothing to install
 	go test ./...
 
+CHECKS := format vet lint build reflect test-race test-aws lint-template sam-build
+
 .PHONY: check
-check: format vet lint build reflect test-race test-aws lint-template sam-build ## everything that CI runs
+check: ## everything that CI runs
+	@for c in $(CHECKS); do \
+		echo "-- make $$c"; began=$$SECONDS; \
+		$(MAKE) --no-print-directory $$c; \
+		echo "-- make $$c took $$((SECONDS - began)) s"; \
+	done
 	@echo "check: all passed"
 
 .PHONY: format

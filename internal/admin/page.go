@@ -47,10 +47,7 @@ func (c *call) paging() (*paging, error) {
 	p := &paging{size: defaultSize, query: c.URL.Query(), rows: []json.RawMessage{}}
 	if p.query.Has("size") {
 		size, err := strconv.ParseFloat(p.query.Get("size"), 64)
-		if err != nil {
-			return nil, invalidSize("size must be a number")
-		}
-		if size < 1 || size > maxSize || size != float64(int(size)) {
+		if err != nil || size < 1 || size > maxSize || size != float64(int(size)) {
 			return nil, invalidSize(fmt.Sprintf("size must be an integer between 1 and %d", maxSize))
 		}
 		p.size = int(size)

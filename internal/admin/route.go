@@ -18,8 +18,9 @@ type resource struct {
 	methods methods
 	// public resources may be read without a token.
 	public bool
-	// secret resources may not be read with scope read.
-	secret bool
+	// adminOnly resources need scope admin whatever the method: to read them
+	// tells too much, or does something.
+	adminOnly bool
 }
 
 type methods map[string]func(*Service, context.Context, *call) (*answer, error)
@@ -41,7 +42,7 @@ func resources() []resource {
 			"GET": (*Service).getHook, "PATCH": (*Service).patchHook, "PUT": (*Service).putHook, "DELETE": (*Service).deleteHook,
 		}},
 		{pattern: "/event-hooks/{id}/test", methods: methods{"POST": (*Service).testHook}},
-		{pattern: "/event-hooks/{id}/ping", methods: methods{"GET": (*Service).pingHook}},
+		{pattern: "/event-hooks/{id}/ping", adminOnly: true, methods: methods{"GET": (*Service).pingHook}},
 		{pattern: "/event-hooks/{id}/deliveries", methods: methods{"GET": (*Service).listDeliveries}},
 		{pattern: "/event-hooks/{id}/deliveries/{event_id}", methods: methods{"GET": (*Service).getDelivery}},
 
@@ -55,8 +56,12 @@ func resources() []resource {
 			"GET": (*Service).getTarget, "PATCH": (*Service).patchTarget, "PUT": (*Service).putTarget, "DELETE": (*Service).deleteTarget,
 		}},
 
-		{pattern: "/tokens", secret: true, methods: methods{"GET": (*Service).listTokens, "POST": (*Service).createToken}},
-		{pattern: "/tokens/{id}", secret: true, methods: methods{"DELETE": (*Service).deleteToken}},
+		// Ingest answers these; what comes here has another method.
+		{pattern: "/events", methods: methods{"POST": (*Service).elsewhere}},
+		{pattern: "/events/{source}/{event}", methods: methods{"POST": (*Service).elsewhere}},
+
+		{pattern: "/tokens", adminOnly: true, methods: methods{"GET": (*Service).listTokens, "POST": (*Service).createToken}},
+		{pattern: "/tokens/{id}", adminOnly: true, methods: methods{"DELETE": (*Service).deleteToken}},
 	}
 }
 
@@ -93,7 +98,7 @@ func (s *Service) serve(ctx context.Context, c *call) (*answer, error) {
 			return nil, err
 		}
 		scope := hook.ScopeAdmin
-		if read && !res.secret {
+		if read && !res.adminOnly {
 			scope = hook.ScopeRead
 		}
 		if !token.Allows(scope) {
@@ -112,6 +117,10 @@ func (s *Service) serve(ctx context.Context, c *call) (*answer, error) {
 	}
 	return do(s, ctx, c)
 }
+
+// elsewhere is a method that another function answers: it comes here only when
+// the routes before both are wrong.
+func (s *Service) elsewhere(context.Context, *call) (*answer, error) { return nil, errNotFound() }
 
 // find returns the resource that the path names, and notes its parameters. A
 // workspace before Kong's paths changes nothing.

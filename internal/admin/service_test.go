@@ -38,17 +38,17 @@ func TestNew_saysWhatIsMissing(t *testing.T) {
 func TestScopes(t *testing.T) {
 	const id = "/00000000-0000-4000-8000-000000000000"
 	read := []string{
-		"/event-hooks", "/event-hooks" + id, "/event-hooks" + id + "/ping", "/event-hooks" + id + "/deliveries",
+		"/event-hooks", "/event-hooks" + id, "/event-hooks" + id + "/deliveries",
 		"/event-hooks" + id + "/deliveries" + id, "/event-hooks/sources", "/event-hooks/sources/crud",
 		"/event-hooks/sources/crud/consumers", "/upstreams", "/upstreams/x", "/upstreams/x/health",
-		"/upstreams/x/targets", "/upstreams/x/targets/y", "/ws/event-hooks", "/ws/upstreams", "/unknown", "/",
+		"/upstreams/x/targets", "/upstreams/x/targets/y", "/ws/event-hooks", "/ws/upstreams", "/events", "/events/a/b", "/unknown", "/",
 	}
 	write := []string{
 		"POST /event-hooks", "PATCH /event-hooks" + id, "PUT /event-hooks" + id, "DELETE /event-hooks" + id,
 		"POST /event-hooks" + id + "/test", "PUT /event-hooks/sources/a/b", "DELETE /event-hooks/sources/a/b",
 		"POST /upstreams", "PATCH /upstreams/x", "PUT /upstreams/x", "DELETE /upstreams/x", "POST /upstreams/x/targets",
 		"PATCH /upstreams/x/targets/y", "PUT /upstreams/x/targets/y", "DELETE /upstreams/x/targets/y",
-		"GET /tokens", "POST /tokens", "DELETE /tokens/x", "POST /unknown", "PUT /event-hooks", "OPTIONS /event-hooks",
+		"GET /event-hooks" + id + "/ping", "GET /tokens", "POST /tokens", "DELETE /tokens/x", "POST /unknown", "PUT /event-hooks", "OPTIONS /event-hooks",
 	}
 	s := newServer(t)
 	check := func(method, path string, token string, want int) {
