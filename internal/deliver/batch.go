@@ -104,7 +104,7 @@ func (b *batch) plan(ctx context.Context, msgs []hook.Received) (chains [][]unit
 			}
 		}
 	}
-	fresh = append(fresh, b.withoutRow(ctx, check)...)
+	fresh = once(append(fresh, b.withoutRow(ctx, check)...), len(msgs))
 
 	judged := map[string][]unit{}
 	for _, u := range fresh {
@@ -115,6 +115,20 @@ func (b *batch) plan(ctx context.Context, msgs []hook.Received) (chains [][]unit
 		chains = append(chains, []unit{u})
 	}
 	return append(chains, b.admitAll(ctx, judged)...)
+}
+
+// once drops the units that a batch holds twice. The first of them answers for
+// both: should it fail to be recorded, its message comes again.
+func once(units []unit, messages int) []unit {
+	if messages < 2 {
+		return units // ingest gives each event of a message its own id
+	}
+	seen := make(map[hook.DeliveryKey]bool, len(units))
+	return slices.DeleteFunc(units, func(u unit) bool {
+		twice := seen[u.key()]
+		seen[u.key()] = true
+		return twice
+	})
 }
 
 // withoutRow drops the units that have a row: the row carries them.
@@ -144,7 +158,7 @@ func (b *batch) withoutRow(ctx context.Context, units []unit) []unit {
 func (s *Service) unpack(ctx context.Context, events []hook.Event) error {
 	msgs := make([]hook.Message, len(events))
 	for i, ev := range events {
-		msgs[i] = hook.Message{Body: message.Again(ev), Group: ev.Source}
+		msgs[i] = hook.Message{Body: message.PackAgain(events[i : i+1])[0].Body, Group: ev.Source}
 	}
 	return s.persist(ctx, "unpack message", func() error {
 		failed, err := s.o.Events.Send(ctx, msgs)

@@ -218,6 +218,29 @@ func TestDeliver_duplicates(t *testing.T) {
 			t.Errorf("%d attempts; want 3", w.action.count())
 		}
 	})
+	t.Run("an event that comes twice in one batch is told once", func(t *testing.T) {
+		w := newWorld(t)
+		h, ev := w.hook(nil), w.event(`{}`)
+		body := message.Pack([]hook.Event{ev})[0].Body
+		w.svc.Deliver(t.Context(), []hook.Received{{ID: "1", Body: body, Receives: 1}, {ID: "2", Body: body, Receives: 1}})
+		w.wantStatus(h, ev, hook.Delivered, "", 1)
+		if w.action.count() != 1 {
+			t.Errorf("%d attempts; want 1", w.action.count())
+		}
+	})
+	t.Run("events that ingest sends again are not told again", func(t *testing.T) {
+		w := newWorld(t)
+		h, ev := w.hook(nil), w.event(`{}`)
+		w.post(ev)
+		w.settle()
+		for _, p := range message.PackAgain([]hook.Event{ev}) {
+			w.svc.Deliver(t.Context(), []hook.Received{{ID: "1", Body: p.Body, Receives: 1}})
+		}
+		w.wantStatus(h, ev, hook.Delivered, "", 1)
+		if w.action.count() != 1 {
+			t.Errorf("%d attempts; want 1", w.action.count())
+		}
+	})
 	t.Run("a duplicate wake-up never sends twice", func(t *testing.T) {
 		w := newWorld(t)
 		h, ev := w.hook(nil), w.event(`{}`)

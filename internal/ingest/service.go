@@ -112,6 +112,8 @@ type request struct {
 	traceparent   string // of the request's header, "" when none or unusable
 	body          []byte
 	receivedMS    int64
+	// again: this repeats a request whose events may be on the queue.
+	again bool
 }
 
 // ServeHTTP answers 401 before it looks at anything else, then 403, 404 and
@@ -303,7 +305,7 @@ func (s *Service) accept(ctx context.Context, req *request, events []hook.Event)
 	// The claim first: with it every repeat of this request, whatever becomes
 	// of this one, makes the same ids. If we die here, the repeat finds the
 	// claim pending and sends the events for the first time.
-	claim, err := s.claim(ctx, req, len(events))
+	claim, first, err := s.claim(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -315,6 +317,7 @@ func (s *Service) accept(ctx context.Context, req *request, events []hook.Event)
 	if !claim.Pending {
 		return ids, nil
 	}
+	req.again = claim.FirstSeenMS != first
 	req.receivedMS = claim.FirstSeenMS
 	if err := s.send(ctx, req, events, ids); err != nil {
 		// Some may be on the queue. The repeat that the client is asked for
@@ -330,9 +333,9 @@ func (s *Service) accept(ctx context.Context, req *request, events []hook.Event)
 	return ids, nil
 }
 
-// claim returns the claim under which the request's ids are made: its own, or
-// that of the request it repeats.
-func (s *Service) claim(ctx context.Context, req *request, events int) (hook.IngestClaim, error) {
+// claim returns the claim under which the request's ids are made, its own or
+// that of the request it repeats, and when the request itself was first seen.
+func (s *Service) claim(ctx context.Context, req *request) (c hook.IngestClaim, first int64, err error) {
 	sum := sha256.New()
 	if req.source != "" {
 		// The path is part of what was asked. No JSON begins like this.
@@ -342,7 +345,7 @@ func (s *Service) claim(ctx context.Context, req *request, events int) (hook.Ing
 
 	// The time in the ids is after that of every id made so far, because ids of
 	// one request do not rise against others of the same millisecond.
-	first := req.receivedMS
+	first = req.receivedMS
 	if ms, ok := eventid.Time(s.o.IDs.Next()); ok {
 		first = ms + 1
 	}
@@ -353,16 +356,16 @@ func (s *Service) claim(ctx context.Context, req *request, events int) (hook.Ing
 	}
 	got, err := s.o.Store.ClaimIngest(ctx, claim, req.receivedMS)
 	if err != nil {
-		return hook.IngestClaim{}, unavailable(fmt.Errorf("claim idempotency key: %w", err))
+		return hook.IngestClaim{}, 0, unavailable(fmt.Errorf("claim idempotency key: %w", err))
 	}
 	if got.BodyHash != claim.BodyHash {
-		return hook.IngestClaim{}, &problem{
+		return hook.IngestClaim{}, 0, &problem{
 			status:  http.StatusConflict,
 			Message: "Idempotency-Key: another request was sent under this key; a repeat must be the same, another request needs another key",
 		}
 	}
 	got.TokenID, got.Key = claim.TokenID, claim.Key
-	return got, nil
+	return got, first, nil
 }
 
 // send puts on the queue what is to be delivered of the events, under their
@@ -380,7 +383,11 @@ func (s *Service) send(ctx context.Context, req *request, events []hook.Event, i
 		}
 		deliver = append(deliver, ev)
 	}
-	packed := message.Pack(deliver)
+	pack := message.Pack
+	if req.again {
+		pack = message.PackAgain
+	}
+	packed := pack(deliver)
 	msgs := make([]hook.Message, len(packed))
 	for i, p := range packed {
 		msgs[i] = hook.Message{Body: p.Body, Group: group(deliver[p.First].Source)}

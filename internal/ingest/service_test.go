@@ -951,7 +951,7 @@ func TestService_idempotency(t *testing.T) {
 		}
 	})
 
-	t.Run("a crash between send and finish: the repeat sends the same again", func(t *testing.T) {
+	t.Run("a crash between send and finish: the repeat sends the same again, and says so", func(t *testing.T) {
 		now := noon
 		b := newBench(t, func(o *ingest.Options) { o.Now = func() time.Time { return now } })
 		b.store.finishErr = errors.New("table is away")
@@ -959,13 +959,19 @@ func TestService_idempotency(t *testing.T) {
 		if first.Status != 202 {
 			t.Fatalf("POST = %d %s; want 202, for the events are on the queue", first.Status, first.Body)
 		}
-		sent := b.queue.sent
+		sent := b.queue.events(t)
 		b.queue.sent = nil
 		b.store.finishErr = nil
 		now = now.Add(time.Hour)
 		again := b.post("/events", two, key)
-		if diff := gocmp.Diff(sent, b.queue.sent); again.Body != first.Body || diff != "" {
-			t.Errorf("answers %s, then %s; messages: -first +again\n%s", first.Body, again.Body, diff)
+		if diff := gocmp.Diff(sent, b.queue.events(t)); again.Body != first.Body || diff != "" {
+			t.Errorf("answers %s, then %s; events: -first +again\n%s", first.Body, again.Body, diff)
+		}
+		for _, m := range b.queue.sent {
+			// So deliver looks for what it has done of them already.
+			if got, err := message.Decode(m.Body); err != nil || !got.Again {
+				t.Errorf("message %s (%v); want it marked as sent again", m.Body, err)
+			}
 		}
 		b.queue.sent = nil
 		if done := b.post("/events", two, key); done.Body != first.Body || len(b.queue.sent) != 0 {

@@ -58,8 +58,9 @@ type Packed struct {
 }
 
 const (
-	head = `{"v":` + versionText + `,"events":[`
-	tail = `]}`
+	head  = `{"v":` + versionText + `,"events":[`
+	tail  = `]}`
+	again = `],"again":true}`
 
 	versionText = "1"
 )
@@ -67,7 +68,13 @@ const (
 // Pack puts events into bodies of at most MaxPackedBytes and MaxPackedEvents,
 // in their order; an event that is larger alone has a body of its own. The
 // events' Data are compact JSON objects.
-func Pack(events []hook.Event) []Packed {
+func Pack(events []hook.Event) []Packed { return pack(events, tail) }
+
+// PackAgain is Pack for events that may have been sent before: deliver looks
+// for the rows of their deliveries before it attempts any.
+func PackAgain(events []hook.Event) []Packed { return pack(events, again) }
+
+func pack(events []hook.Event, tail string) []Packed {
 	if len(events) == 0 {
 		return nil
 	}
@@ -112,12 +119,6 @@ func Piece(ev hook.Event, lo, hi string) string {
 		buf = appendString(append(buf, `,"hi":`...), hi)
 	}
 	return string(append(buf, '}'))
-}
-
-// Again returns the body of one event that came in a message received before.
-func Again(ev hook.Event) string {
-	buf := append(make([]byte, 0, estimate(ev)+64), head...)
-	return string(append(appendEvent(buf, ev), `],"again":true}`...))
 }
 
 // Wake returns the body of a wake-up.

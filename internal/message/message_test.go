@@ -248,6 +248,24 @@ func TestPack_roundTrip(t *testing.T) {
 	})
 }
 
+func TestPackAgain(t *testing.T) {
+	var events []hook.Event
+	for i := range 2*message.MaxPackedEvents + 1 {
+		events = append(events, event(i, `{"a":1}`))
+	}
+	var got []hook.Event
+	for _, p := range message.PackAgain(events) {
+		m, err := message.Decode(p.Body)
+		if err != nil || !m.Again || len(m.Events) != p.Count {
+			t.Fatalf("Decode = %d events, again %v, %v; want %d, true", len(m.Events), m.Again, err, p.Count)
+		}
+		got = append(got, m.Events...)
+	}
+	if diff := cmp.Diff(events, got); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
+
 func TestPack_256KB(t *testing.T) {
 	for _, unit := range []string{"x", "\uffff", "é", "😀", `\\`} {
 		data := `{"x":"` + strings.Repeat(unit, (256<<10-8)/len(unit)) + `"}`
