@@ -53,6 +53,12 @@ func listen(ctx context.Context, o listenOptions, out io.Writer) error {
 	if o.status < 200 || o.status > 599 {
 		return fmt.Errorf("--status: %d is not an HTTP status from 200 to 599", o.status)
 	}
+	if o.fail < 0 {
+		return fmt.Errorf("--fail: %d is less than 0", o.fail)
+	}
+	if fault := sign.CheckSecret(hook.NewSecret(o.secret)); fault != "" {
+		return fmt.Errorf("--secret: %s", fault)
+	}
 	l, err := net.Listen("tcp", o.addr)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)

@@ -59,6 +59,8 @@ type Action interface {
 // good one.
 type Auth interface {
 	Authenticate(ctx context.Context, h http.Header) (hook.Token, error)
+	// Forget makes this process look again before it believes the token.
+	Forget(id string)
 }
 
 // Options of a Service.

@@ -150,7 +150,7 @@ func healthOf(u hook.Upstream, t hook.Target, seen []record.TargetSummary) targe
 			Counters: &counters{e.Successes, e.HTTPFailures, e.TCPFailures, e.Timeouts},
 		}
 		switch {
-		case off:
+		case off, e.Result == record.ResultBlocked: // nothing is known of it, least of all that it is well
 			a.Health = isOff
 		case e.Health == string(hook.Unhealthy) || e.Health == string(hook.MostlyUnhealthy):
 			a.Health = isUnhealthy

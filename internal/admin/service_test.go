@@ -511,6 +511,8 @@ func TestFailures(t *testing.T) {
 
 type brokenAuth struct{}
 
+func (brokenAuth) Forget(string) {}
+
 func (brokenAuth) Authenticate(context.Context, http.Header) (hook.Token, error) {
 	return hook.Token{}, errors.New("table is gone")
 }

@@ -92,5 +92,6 @@ func (s *Service) deleteToken(ctx context.Context, c *call) (*answer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("delete token: %w", err)
 	}
+	s.o.Auth.Forget(id)
 	return noContent(), nil
 }

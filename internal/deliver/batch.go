@@ -72,15 +72,14 @@ func (b *batch) fail(msg string, err error) {
 func (b *batch) plan(ctx context.Context, msgs []hook.Received) (chains [][]unit) {
 	var fresh []unit
 	var check []unit // fresh ones that may have a row already
+	var wakes []wakeUp
 	for _, m := range msgs {
 		body, err := message.Decode(m.Body)
 		switch {
 		case err != nil:
 			b.fail(m.ID, fmt.Errorf("read message: %w", err))
 		case body.Wake != nil:
-			if u, ok := b.claim(ctx, m.ID, *body.Wake); ok {
-				chains = append(chains, []unit{u})
-			}
+			wakes = append(wakes, wakeUp{m.ID, *body.Wake})
 		case body.Record != nil:
 			if err := b.s.recordLate(ctx, *body.Record); err != nil {
 				b.fail(m.ID, err)
@@ -103,6 +102,9 @@ func (b *batch) plan(ctx context.Context, msgs []hook.Received) (chains [][]unit
 				}
 			}
 		}
+	}
+	for _, u := range b.claimAll(ctx, wakes) {
+		chains = append(chains, []unit{u})
 	}
 	fresh = once(append(fresh, b.withoutRow(ctx, check)...), len(msgs))
 

@@ -4,10 +4,38 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"eventhooks/internal/hook"
 	"eventhooks/internal/record"
 )
+
+// wakeUp is a wake-up and the id of its message.
+type wakeUp struct {
+	msg  string
+	wake hook.Wake
+}
+
+// claimAll claims what the wake-ups are about, all at once: a batch has few.
+func (b *batch) claimAll(ctx context.Context, wakes []wakeUp) []unit {
+	claimed := make([]*unit, len(wakes))
+	var wg sync.WaitGroup
+	for i, w := range wakes {
+		wg.Go(func() {
+			if u, ok := b.claim(ctx, w.msg, w.wake); ok {
+				claimed[i] = &u
+			}
+		})
+	}
+	wg.Wait()
+	var units []unit
+	for _, u := range claimed {
+		if u != nil {
+			units = append(units, *u)
+		}
+	}
+	return units
+}
 
 // claim takes the row that a wake-up is about. It is false when there is
 // nothing to attempt: the wake-up is an old one, or the delivery ended here.

@@ -47,8 +47,9 @@ func (s *Service) settle(ctx context.Context, u unit, at time.Time, out hook.Out
 	}
 
 	if out.Verdict == hook.Success {
+		// The response of the last failed attempt stays, for whoever asks what
+		// went wrong before.
 		end(&d, hook.Delivered, "", s.o.Now())
-		d.Response = nil
 		if u.row == nil && s.o.FailuresOnly {
 			return nil
 		}

@@ -191,8 +191,9 @@ func (s *Store) Changes(ctx context.Context, kind string, since int64) ([]hook.R
 //
 // With a feed: one read of 1 RCU and one transaction; 2 WCU for the epoch,
 // twice KB + the index entry's KB for each record, twice the cost of
-// CreateDelivery for each row. A race for the epoch is another transaction;
-// the lost one is billed. One change without a feed: one request, KB WCU.
+// CreateDelivery for each row. A race for the epoch is another read and
+// transaction; the lost one is billed. One change without a feed: one request,
+// KB WCU.
 func (s *Store) Write(ctx context.Context, feed hook.Feed, changes []hook.Change, rows []hook.Delivery, now int64) (epoch int64, err error) {
 	if n := len(changes) + len(rows); n > maxWrites {
 		return 0, fmt.Errorf("write %d records and rows: at most %d go together", n, maxWrites)
@@ -212,11 +213,13 @@ func (s *Store) Write(ctx context.Context, feed hook.Feed, changes []hook.Change
 
 // writeFeed is Write to a feed.
 func (s *Store) writeFeed(ctx context.Context, feed hook.Feed, changes []hook.Change, rows []hook.Delivery, now int64) (int64, error) {
-	n, err := s.epoch(ctx, feed)
-	if err != nil {
-		return 0, err
-	}
 	for try := 1; ; try++ {
+		// Read anew for each try: what a refusal says is old after the pause,
+		// and among many writers such a try would be lost before it is made.
+		n, err := s.epoch(ctx, feed)
+		if err != nil {
+			return 0, err
+		}
 		mark := newMark()
 		writes, err := s.recordWrites(changes, rows, n+1, mark, now)
 		if err != nil {
@@ -238,10 +241,6 @@ func (s *Store) writeFeed(ctx context.Context, feed hook.Feed, changes []hook.Ch
 		}
 		if err := pause(ctx, try); err != nil {
 			return 0, err
-		}
-		r := reader{it: refused[0].Item}
-		if n = r.num("n"); r.err != nil {
-			return 0, r.err
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
@@ -117,7 +118,7 @@ func TestStore_oneTokenForRepeats(t *testing.T) {
 
 func TestStore_Write_epochRace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		// Another writer is always first; the answer says how far it is.
+		// Another writer is always first.
 		epoch, transactions, reads := 5, 0, 0
 		stop := 3
 		s := scripted(func(op string, in map[string]any) (int, any) {
@@ -142,8 +143,8 @@ func TestStore_Write_epochRace(t *testing.T) {
 		if err != nil || got != 9 {
 			t.Errorf("Write = %d, %v; want 9", got, err)
 		}
-		if reads != 1 || transactions != 4 {
-			t.Errorf("%d reads and %d transactions; want 1 and 4", reads, transactions)
+		if reads != 4 || transactions != 4 {
+			t.Errorf("%d reads and %d transactions; want 4 and 4", reads, transactions)
 		}
 
 		stop, transactions = 1<<30, 0
@@ -152,6 +153,45 @@ func TestStore_Write_epochRace(t *testing.T) {
 		}
 		if transactions != tries {
 			t.Errorf("%d transactions; want %d", transactions, tries)
+		}
+	})
+}
+
+// Among many writers the epoch goes on while one of them pauses: what its
+// refusal said is old then.
+func TestStore_Write_epochMovesDuringThePause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var transactions int
+		// Others are done after the first refusal: epoch 6 was first, and 7
+		// came while this writer paused.
+		epoch := func() string {
+			switch {
+			case transactions == 0:
+				return "5"
+			case time.Since(start) == 0:
+				return "6"
+			}
+			return "7"
+		}
+		s := scripted(func(op string, in map[string]any) (int, any) {
+			if op == "GetItem" {
+				return http.StatusOK, map[string]any{"Item": map[string]any{"n": map[string]any{"N": epoch()}}}
+			}
+			transactions++
+			put := in["TransactItems"].([]any)[0].(map[string]any)["Put"].(map[string]any)
+			asked := put["ExpressionAttributeValues"].(map[string]any)[":n"].(map[string]any)["N"]
+			if transactions > 1 && asked == epoch() {
+				return http.StatusOK, map[string]any{}
+			}
+			return exception("TransactionCanceledException", map[string]any{"CancellationReasons": []any{
+				map[string]any{"Code": conditionFailed, "Item": map[string]any{"n": map[string]any{"N": epoch()}}},
+				map[string]any{"Code": "None"},
+			}})
+		})
+		got, err := s.Write(t.Context(), hook.FeedHooks, []hook.Change{{Record: hook.Record{Kind: hook.KindHook, ID: "h"}, Expect: hook.ExpectAny}}, nil, nowMS)
+		if err != nil || got != 8 || transactions != 2 {
+			t.Errorf("Write = %d, %v after %d transactions; want 8 after 2", got, err, transactions)
 		}
 	})
 }

@@ -104,7 +104,7 @@ func TestService_Run_probesRealServers(t *testing.T) {
 		"2-down unhealthy failure: connection refused",
 		"3-hanging unhealthy failure: no answer within 0.3 s",
 		"4-teapot  ignored: status 418 is neither in healthy.http_statuses nor in unhealthy.http_statuses",
-		"5-metadata  ignored: blocked by the egress rules: link-local or metadata address",
+		"5-metadata  blocked: blocked by the egress rules: link-local or metadata address",
 		"6-up healthy success: connected",
 		"7-down unhealthy failure: connection refused",
 	}, lines); diff != "" {

@@ -394,7 +394,7 @@ func TestService_Run_leavesASummary(t *testing.T) {
 	want := record.Summary{LastMS: now, KeptMS: first, Targets: []record.TargetSummary{
 		{TargetID: "t1", Address: "t1/10.0.0.1", IP: "10.0.0.1", Port: 80, Hostname: "10.0.0.1", Health: "healthy", SinceMS: first, LastMS: now, Result: "success", Reason: "status 200", ConnectMS: 1, FirstByteMS: 2, NextMS: now + 60_000},
 		{TargetID: "t2", Address: "t2/10.0.0.2", IP: "10.0.0.2", Port: 80, Hostname: "10.0.0.2", Health: "unhealthy", SinceMS: now, HTTPFailures: 2, LastMS: now, Result: "failure", Reason: "status 503", NextMS: now + 60_000},
-		{TargetID: "t3", Address: "t3/10.0.0.3", IP: "10.0.0.3", Port: 80, Hostname: "10.0.0.3", LastMS: now, Result: "ignored", Reason: "blocked by the egress rules: private address", NextMS: now + 60_000},
+		{TargetID: "t3", Address: "t3/10.0.0.3", IP: "10.0.0.3", Port: 80, Hostname: "10.0.0.3", LastMS: now, Result: "blocked", Reason: "blocked by the egress rules: private address", NextMS: now + 60_000},
 	}}
 	if diff := cmp.Diff(want, w.summary(upstreamA)); diff != "" {
 		t.Errorf("summary (-want +got):\n%s", diff)

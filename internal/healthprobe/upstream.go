@@ -385,6 +385,9 @@ func (v *visitor) round(ctx context.Context, due []*watched, began time.Time, fi
 		}
 		o, reason := judge(*res, v.Active)
 		w.last.LastMS, w.last.Result, w.last.Reason = nowMS, o.result(), reason
+		if res.Fault == hook.FaultBlocked {
+			w.last.Result = record.ResultBlocked
+		}
 		w.last.ConnectMS, w.last.TLSMS, w.last.FirstByteMS = ms(res.Connect), ms(res.TLS), ms(res.FirstByte)
 		if v.note != "" {
 			w.last.Result = record.ResultIgnored

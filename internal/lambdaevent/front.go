@@ -43,6 +43,10 @@ func Front(invoke func(context.Context, events.APIGatewayV2HTTPRequest) (events.
 		maxBody = MaxBody
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength > maxBody { // told beforehand: nothing is waited for
+			answer(w, http.StatusRequestEntityTooLarge, "Request Entity Too Large")
+			return
+		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			answer(w, http.StatusRequestEntityTooLarge, "Request Entity Too Large")

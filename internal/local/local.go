@@ -52,7 +52,7 @@ type Options struct {
 	// ProbeEvery is how often healthprobe is woken; 0 means a minute, as in AWS.
 	ProbeEvery time.Duration
 	// Visibility is how long a message that was not handled waits before it
-	// comes again; 0 means 30 s.
+	// comes again, at most MaxVisibility; 0 means 30 s.
 	Visibility time.Duration
 	// DenyPrivate makes the egress rules as strict as in AWS: no loopback.
 	DenyPrivate bool
@@ -74,6 +74,12 @@ const (
 	sweepEvery        = time.Second
 	expireEvery       = time.Minute
 	defaultVisibility = 30 * time.Second
+
+	// MaxVisibility is the most that Options.Visibility may be: SQS hides a
+	// message for up to 12 h, and an invocation's time comes on top.
+	MaxVisibility = 11 * time.Hour
+
+	grace = 5 * time.Second // of Close
 )
 
 // System is a running Event Hooks. Close ends it.
@@ -100,6 +106,12 @@ func Start(ctx context.Context, o Options) (_ *System, err error) {
 	}
 	if o.Visibility == 0 {
 		o.Visibility = defaultVisibility
+	}
+	if o.Visibility > MaxVisibility {
+		return nil, fmt.Errorf("visibility %v: at most %v", o.Visibility, MaxVisibility)
+	}
+	if strings.ContainsFunc(o.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, errors.New("token: it goes into a header, so it can only have printable ASCII characters, and no spaces")
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -139,15 +151,27 @@ func (s *System) Token() string { return s.token }
 // Dir is where the data is; "" with AWS.
 func (s *System) Dir() string { return s.o.Dir }
 
-// Close stops taking requests, waits for what is under way, and lets go of the
-// data. What has not been handled stays queued.
+// Close stops taking requests, waits for what is under way, up to 5 s, and lets
+// go of the data. What was not handled or not finished stays queued, and goes on
+// at the next start.
 func (s *System) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
-	err := s.server.Shutdown(ctx)
+	if err := s.server.Shutdown(ctx); err != nil {
+		s.server.Close() // a client that does not finish its request waits for nobody
+	}
 	s.stop()
-	s.work.Wait()
-	return errors.Join(err, s.undo())
+	done := make(chan struct{})
+	go func() {
+		s.work.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		s.o.Log.Warn("attempts under way were left; they go on at the next start on the same data")
+	}
+	return s.undo()
 }
 
 func (s *System) undo() error {

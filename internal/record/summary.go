@@ -21,7 +21,8 @@ const (
 const (
 	ResultSuccess = "success" // counted towards healthy
 	ResultFailure = "failure" // counted towards unhealthy
-	ResultIgnored = "ignored" // counted towards neither: a status in no list, or an address that may not be probed
+	ResultIgnored = "ignored" // counted towards neither: a status in no list
+	ResultBlocked = "blocked" // not probed: the egress rules refuse the address
 )
 
 // Summary is what healthprobe's last run of an upstream left for a person to
