@@ -63,7 +63,7 @@ check: ## everything that CI runs
 
 .PHONY: format
 format: ## is every Go file formatted (gofumpt)?
-	@files=$$($(GO_TOOL) gofumpt -l *.go cmd e2e examples functions internal); \
+	@files=$$($(GO_TOOL) gofumpt -l *.go cmd e2e examples functions internal tools); \
 	if [ -n "$$files" ]; then echo "not formatted; run $(GO_TOOL) gofumpt -w on:"; echo "$$files"; exit 1; fi
 
 .PHONY: vet
