@@ -93,6 +93,9 @@ func (b *batch) plan(ctx context.Context, msgs []hook.Received) (chains [][]unit
 		default:
 			for _, ev := range body.Events {
 				for _, h := range b.s.hooks.match(ev) {
+					if h.ID < body.Lo || body.Hi != "" && h.ID >= body.Hi {
+						continue // another piece of the event has this hook
+					}
 					u := unit{msg: m.ID, h: h, ev: ev}
 					if m.Receives > 1 || body.Again {
 						check = append(check, u)

@@ -49,6 +49,22 @@ func TestDeliver_firstAttempts(t *testing.T) {
 		w.wantStatus(second, ev2, hook.Delivered, "", 1)
 		w.noRow(second, ev)
 	})
+	t.Run("a piece of an event is for its range of hooks", func(t *testing.T) {
+		w := newWorld(t)
+		a, b, c := w.hook(nil), w.hook(nil), w.hook(nil)
+		ev := w.event(`{}`)
+		w.svc.Deliver(t.Context(), []hook.Received{{ID: "1", Body: message.Piece(ev, b.ID, c.ID), Receives: 1}})
+		w.wantStatus(b, ev, hook.Delivered, "", 1)
+		w.noRow(a, ev)
+		w.noRow(c, ev)
+		w.svc.Deliver(t.Context(), []hook.Received{{ID: "2", Body: message.Piece(ev, "", b.ID), Receives: 1}})
+		w.svc.Deliver(t.Context(), []hook.Received{{ID: "3", Body: message.Piece(ev, c.ID, ""), Receives: 1}})
+		w.wantStatus(a, ev, hook.Delivered, "", 1)
+		w.wantStatus(c, ev, hook.Delivered, "", 1)
+		if w.action.count() != 3 {
+			t.Errorf("%d attempts; want 3", w.action.count())
+		}
+	})
 	t.Run("disabled hooks, other workspaces and other events are left alone", func(t *testing.T) {
 		w := newWorld(t)
 		w.hook(func(h *hook.Hook) { h.Enabled = false })
