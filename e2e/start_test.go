@@ -21,7 +21,7 @@ import (
 // medians are reported for each: until its first call to AWS, which is all of
 // its own start, and until it asks for its first event, which waits for the
 // answers of a server that has nothing stored. x is the first as a multiple of
-// floor's: design section 10 allows 1.15.
+// floor's: at most 1.15 times is allowed.
 func BenchmarkStart(b *testing.B) {
 	const rounds = 41
 	s, err := stack.Load()

@@ -13,7 +13,7 @@ import (
 	"eventhooks/internal/hook"
 )
 
-// oneKB is an event of about 1 KB, as design section 10 counts.
+// oneKB is an event of about 1 KB.
 func oneKB() hook.Event {
 	ev := healthEvent
 	ev.Data = fmt.Appendf(nil, `{"upstream_id":"u1","port":3000,"hostname":"web1","health":"unhealthy","entity":{"id":"ea87c99f","tags":["a","b"],"note":"%s"}}`, strings.Repeat("lorem ipsum ", 70))

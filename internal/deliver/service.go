@@ -51,7 +51,7 @@ type Action interface {
 	Do(ctx context.Context, h hook.Hook, ev hook.Event, at time.Time) hook.Outcome
 }
 
-// Limits of one invocation; design section 5.5. docs/architecture.md has the
+// Limits of one invocation. docs/architecture.md has the
 // table of all numbers.
 const (
 	MaxInFlight        = 64 // attempts at once

@@ -17,7 +17,7 @@ import (
 const kindEpoch = "epoch"
 
 // tombstoneAge is how long a deleted record is remembered, in seconds: a
-// reader of the feed that looks less often loads afresh (design 5.1).
+// reader of the feed that looks less often loads afresh.
 const tombstoneAge = 24 * 60 * 60
 
 // maxWrites bounds the changes and rows of one Write: with the epoch, a

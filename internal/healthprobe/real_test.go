@@ -131,7 +131,7 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-// BenchmarkRun measures a run over 1,000 targets, the design's size for one
+// BenchmarkRun measures a run over 1,000 targets, the size planned for one
 // function and minute, without the probes themselves. ns/target is what a
 // target costs beside its probe.
 func BenchmarkRun(b *testing.B) {

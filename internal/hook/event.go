@@ -27,7 +27,7 @@ const (
 // may post events under it.
 const SystemSource = "eventhooks"
 
-// Limits of what ingest accepts; design section 4.2.
+// Limits of what ingest accepts.
 const (
 	MaxEventBytes    = 256 << 10 // of one event's envelope and data
 	MaxRequestBytes  = 4 << 20   // of one POST body

@@ -253,7 +253,7 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// What stands first in design 4.6 is answered first, whatever else is wrong.
+// What is checked first is answered first, whatever else is wrong.
 func TestService_orderOfChecks(t *testing.T) {
 	large := strings.Repeat(" ", hook.MaxRequestBytes+1)
 	const text = "Content-Type: text/plain"

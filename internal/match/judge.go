@@ -49,7 +49,7 @@ type Ruling struct {
 
 // Judge decides for all candidates of one slot, which come in the order of
 // their ids; without on_change the candidates share a snooze key instead. It
-// is the whole of design 5.2 for on_change and snooze:
+// is all there is to on_change and snooze:
 //
 //   - the event that opened the slot or the window was admitted before;
 //   - an event older than one judged already is stale;

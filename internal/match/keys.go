@@ -25,8 +25,8 @@ type Keys struct {
 //
 // A key carries the hook's Gen, so that a hook made anew under an old id begins
 // anew, and the event's source and event, because a hook may be bound to all
-// events of a source. Source: reference section 5; what it infers is our
-// choice.
+// events of a source. Kong publishes `unique` and says that on_change looks at
+// key parts of a payload; how the keys are made is ours.
 func KeysOf(h hook.Hook, s hook.Source, ev hook.Event) (Keys, error) {
 	v, err := strictjson.Decode(ev.Data, strictjson.Limits{})
 	if err != nil {

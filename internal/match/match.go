@@ -82,7 +82,7 @@ func (x *Index) Match(dst []hook.Hook, ev hook.Event) []hook.Hook {
 }
 
 // Refusal says why a hook that is bound to the event's source and event does
-// not want it, in a word; "" when it does. The order is that of design 5.2.
+// not want it, in a word; "" when it does. The cheapest reason comes first.
 func Refusal(h hook.Hook, ev hook.Event) string {
 	switch {
 	case !h.Enabled:

@@ -19,7 +19,7 @@ import (
 type Schedule []time.Duration
 
 // Default returns the schedule that applies when a deployment names none: 11
-// retries over some two days (design 5.3).
+// retries over some two days.
 func Default() Schedule {
 	return Schedule{
 		5 * time.Second, 30 * time.Second,

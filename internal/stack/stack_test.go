@@ -39,7 +39,7 @@ func load(t *testing.T) *stack.Stack {
 	return s
 }
 
-// The numbers of design 5.5 and docs/architecture.md.
+// The numbers of docs/architecture.md.
 func TestLoad_numbers(t *testing.T) {
 	s := load(t)
 	timeouts := map[string]time.Duration{
