@@ -91,8 +91,9 @@ var packages = map[string]rule{
 	"internal/ingest":      {layer: service},
 
 	"internal/action":      {layer: adapter, beside: []string{"internal/egress"}},
-	"internal/boltqueue":   {layer: adapter, outside: []string{bbolt}},
-	"internal/boltstore":   {layer: adapter, outside: []string{bbolt}},
+	"internal/boltqueue":   {layer: adapter, beside: []string{"internal/groupcommit"}, outside: []string{bbolt}},
+	"internal/boltstore":   {layer: adapter, beside: []string{"internal/groupcommit"}, outside: []string{bbolt}},
+	"internal/groupcommit": {layer: adapter, outside: []string{bbolt}},
 	"internal/dynamostore": {layer: adapter, outside: []string{aws, smithy}},
 	"internal/egress":      {layer: adapter, outside: []string{"code.dny.dev/ssrf"}},
 	"internal/env":         {layer: adapter, outside: []string{aws}},

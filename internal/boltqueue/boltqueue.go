@@ -23,6 +23,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"eventhooks/internal/groupcommit"
 	"eventhooks/internal/hook"
 )
 
@@ -35,6 +36,10 @@ type Options struct {
 	MaxReceives int
 
 	Now func() time.Time // default time.Now
+
+	// Commits are shared with whoever else writes to the same file; nil shares
+	// with nobody but the dead-letter queue.
+	Commits *groupcommit.Committer
 
 	// Strict makes the queue no kinder than SQS, for tests. Messages come in no
 	// order, and sometimes fewer than there are; one in eight comes a second
@@ -54,7 +59,7 @@ const (
 // to close: it is of no use once its file is closed.
 type Queue struct {
 	db     *bbolt.DB
-	commit *committer // of this queue and its dead-letter queue
+	commit *groupcommit.Committer
 	name   string
 	o      Options
 	dead   *Queue // nil: none
@@ -85,7 +90,10 @@ func Open(db *bbolt.DB, name string, o Options) (*Queue, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	q := newQueue(db, newCommitter(db), name, o)
+	if o.Commits == nil {
+		o.Commits = groupcommit.New(db)
+	}
+	q := newQueue(db, o.Commits, name, o)
 	if o.DeadLetter != "" {
 		q.dead = newQueue(db, q.commit, o.DeadLetter, Options{Now: o.Now, Strict: o.Strict})
 	}
@@ -110,7 +118,7 @@ func Open(db *bbolt.DB, name string, o Options) (*Queue, error) {
 	return q, nil
 }
 
-func newQueue(db *bbolt.DB, c *committer, name string, o Options) *Queue {
+func newQueue(db *bbolt.DB, c *groupcommit.Committer, name string, o Options) *Queue {
 	q := &Queue{db: db, commit: c, name: name, o: o, taking: map[uint64]struct{}{}}
 	if o.Strict {
 		q.faults = newFaults()
@@ -468,7 +476,7 @@ func (q *Queue) write(ctx context.Context, fn func(bucket) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return q.commit.commit(func(tx *bbolt.Tx) error { return fn(open(tx, q.name)) })
+	return q.commit.Commit(func(tx *bbolt.Tx) error { return fn(open(tx, q.name)) })
 }
 
 func (q *Queue) read(fn func(bucket) error) error {

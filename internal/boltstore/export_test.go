@@ -94,4 +94,4 @@ func Faults(s *Store) ([]string, error) {
 }
 
 // Commit is the transaction that all writes share.
-func (s *Store) Commit(fn func(tx *bbolt.Tx) error) error { return s.turn.commit(fn) }
+func (s *Store) Commit(fn func(tx *bbolt.Tx) error) error { return s.turn.Commit(fn) }

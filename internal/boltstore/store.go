@@ -17,6 +17,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
+
+	"eventhooks/internal/groupcommit"
 )
 
 // Options are what a store can be told. The zero value is what local mode uses.
@@ -32,6 +34,9 @@ type Options struct {
 	// faster, and gone if the machine stops. For tests. It holds for the whole
 	// file.
 	NoSync bool
+	// Commits are shared with whoever else writes to the same file; nil shares
+	// with nobody.
+	Commits *groupcommit.Committer
 }
 
 // defaultPageBytes is DynamoDB's: a query reads a megabyte at most.
@@ -42,7 +47,7 @@ type Store struct {
 	db    *bbolt.DB
 	owned bool // Close closes db
 	o     Options
-	turn  *committer
+	turn  *groupcommit.Committer
 	stale staleness
 }
 
@@ -84,7 +89,10 @@ func New(db *bbolt.DB, o Options) (*Store, error) {
 	if !o.NoSync {
 		syncFolder(filepath.Dir(db.Path()))
 	}
-	return &Store{db: db, o: o, turn: newCommitter(db)}, nil
+	if o.Commits == nil {
+		o.Commits = groupcommit.New(db)
+	}
+	return &Store{db: db, o: o, turn: o.Commits}, nil
 }
 
 // syncFolder makes a new file's name as lasting as its content, which bbolt
@@ -160,5 +168,5 @@ func (s *Store) update(ctx context.Context, fn func(tx *bbolt.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return s.turn.commit(fn)
+	return s.turn.Commit(fn)
 }

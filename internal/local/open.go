@@ -18,6 +18,7 @@ import (
 	"eventhooks/internal/boltqueue"
 	"eventhooks/internal/boltstore"
 	"eventhooks/internal/deliver"
+	"eventhooks/internal/groupcommit"
 	"eventhooks/internal/healthprobe"
 	"eventhooks/internal/hook"
 	"eventhooks/internal/ingest"
@@ -73,7 +74,8 @@ func (s *System) openEmbedded(ctx context.Context) error {
 	}
 	s.closed = append(s.closed, db.Close)
 
-	st, err := boltstore.New(db, boltstore.Options{})
+	commits := groupcommit.New(db) // one wait for the disk for rows and messages together
+	st, err := boltstore.New(db, boltstore.Options{Commits: commits})
 	if err != nil {
 		return err
 	}
@@ -84,7 +86,7 @@ func (s *System) openEmbedded(ctx context.Context) error {
 	}
 	s.store = embedded{st}
 	for name, q := range map[string]*queue{"events": &s.events, "retry": &s.retry} {
-		*q, err = boltqueue.Open(db, name, boltqueue.Options{DeadLetter: name + "-dead", MaxReceives: maxReceives})
+		*q, err = boltqueue.Open(db, name, boltqueue.Options{DeadLetter: name + "-dead", MaxReceives: maxReceives, Commits: commits})
 		if err != nil {
 			return err
 		}

@@ -1,4 +1,7 @@
-package boltstore
+// Package groupcommit lets the writers of one bbolt file share transactions, and
+// with them the waits for the disk. The embedded store and queues use it, and
+// share one when they share a file.
+package groupcommit
 
 import (
 	"errors"
@@ -7,11 +10,12 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// committer joins the writes of concurrent callers into one transaction, so
-// that they share one wait for the disk: while one transaction is being
-// committed the next gathers. bbolt's own Batch does so too, but makes a lone
-// caller wait for company first.
-type committer struct {
+// Committer joins the writes of concurrent callers into one transaction: while
+// one is on its way to the disk the next gathers. A lone writer waits for
+// nobody, and the slower the disk, the more of them share. (bbolt's own Batch
+// shares too, but makes a lone caller wait for company first.) It is safe for
+// concurrent use.
+type Committer struct {
 	db *bbolt.DB
 	// lead holds a value while somebody commits.
 	lead chan struct{}
@@ -25,12 +29,16 @@ type pendingWrite struct {
 	done chan error // of one
 }
 
-func newCommitter(db *bbolt.DB) *committer {
-	return &committer{db: db, lead: make(chan struct{}, 1)}
+// New returns a committer for the file.
+func New(db *bbolt.DB) *Committer {
+	return &Committer{db: db, lead: make(chan struct{}, 1)}
 }
 
-// commit runs fn in a transaction and returns when that is on the disk.
-func (c *committer) commit(fn func(*bbolt.Tx) error) error {
+// Commit runs fn in a transaction and returns when it is on the disk; an error
+// of fn undoes what it did, and nothing else. fn may run more than once, and
+// beside the fn of other callers; what a run before the last one did is undone.
+// A panic of fn is its caller's.
+func (c *Committer) Commit(fn func(*bbolt.Tx) error) error {
 	mine := &pendingWrite{fn: fn, done: make(chan error, 1)}
 	c.mu.Lock()
 	c.waiting = append(c.waiting, mine)
@@ -45,7 +53,7 @@ func (c *committer) commit(fn func(*bbolt.Tx) error) error {
 
 // inGroup waits until somebody has committed mine, or does so for all that
 // wait when it is this caller's turn.
-func (c *committer) inGroup(mine *pendingWrite) error {
+func (c *Committer) inGroup(mine *pendingWrite) error {
 	select {
 	case err := <-mine.done:
 		return err
@@ -77,7 +85,7 @@ var errAlone = errors.New("its group failed")
 
 // run commits a group. A panic, of a write or of bbolt over a broken page, is
 // left to happen again to him who caused it.
-func (c *committer) run(group []*pendingWrite) (err error) {
+func (c *Committer) run(group []*pendingWrite) (err error) {
 	defer func() {
 		if recover() != nil {
 			err = errAlone

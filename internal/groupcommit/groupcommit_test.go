@@ -1,4 +1,4 @@
-package boltqueue
+package groupcommit
 
 import (
 	"errors"
@@ -24,13 +24,13 @@ func TestCommitter(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { db.Close() })
-		c := newCommitter(db)
+		c := New(db)
 		errs = make([]error, len(writes))
 		ended := make(chan struct{}, len(writes))
 		c.lead <- struct{}{}
 		for i, w := range writes {
 			go func() {
-				errs[i] = c.commit(func(tx *bbolt.Tx) error {
+				errs[i] = c.Commit(func(tx *bbolt.Tx) error {
 					if _, err := tx.CreateBucket([]byte(w.name)); err != nil {
 						return err
 					}
@@ -88,10 +88,10 @@ func TestCommitter(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := newCommitter(db)
+		c := New(db)
 		db.Close()
-		if err := c.commit(func(*bbolt.Tx) error { return nil }); err == nil {
-			t.Error("commit() = nil; want an error")
+		if err := c.Commit(func(*bbolt.Tx) error { return nil }); err == nil {
+			t.Error("Commit() = nil; want an error")
 		}
 	})
 }
