@@ -877,7 +877,7 @@ func FuzzPath(f *testing.F) {
 	f.Fuzz(func(t *testing.T, path string) {
 		r, err := http.NewRequest(http.MethodGet, "http://x/"+path, nil)
 		if err != nil {
-			t.Skip()
+			return // no client can send it
 		}
 		r.Header.Set("Authorization", "Bearer admin-token")
 		for _, method := range []string{"GET", "DELETE", "PUT"} {

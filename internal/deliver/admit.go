@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -105,43 +106,45 @@ func chunks(g []judged) (out [][]judged) {
 // admitGroup judges one group until its judgement holds, and returns the units
 // to attempt, in the order of their ids.
 func (b *batch) admitGroup(ctx context.Context, group []judged) []unit {
+	var admitted []unit
 	fresh := false // forget what is remembered of open windows, read instead
 	for range judgements {
 		if len(group) == 0 {
-			return nil
+			return admitted
 		}
-		admitted, err := b.judge(ctx, group, fresh)
+		units, again, err := b.judge(ctx, group, fresh)
 		var c *hook.Conflict
 		switch {
 		case err == nil:
-			return admitted
+			admitted, group = append(admitted, units...), again
 		case errors.As(err, &c) && c.Row >= 0 && errors.Is(err, hook.ErrExists):
 			// Admitted before: its row carries it. The others are judged again.
-			key := admitted[c.Row].key()
+			key := units[c.Row].key()
 			group = slices.DeleteFunc(slices.Clone(group), func(j judged) bool { return j.key() == key })
 		case !errors.Is(err, hook.ErrStale):
 			for _, j := range group {
 				b.fail(j.msg, err)
 			}
-			return nil
+			return admitted
 		}
 		fresh = true
 	}
 	for _, j := range group {
 		b.fail(j.msg, fmt.Errorf("admit events of hook %s: %w", j.h.ID, hook.ErrBusy))
 	}
-	return nil
+	return admitted
 }
 
 // judge decides for a group and stores the decision. hook.ErrStale means that
 // what it was based on had changed and nothing was stored. The units returned
-// are those of the admission's rows, also beside an error.
-func (b *batch) judge(ctx context.Context, group []judged, fresh bool) ([]unit, error) {
+// are those of the admission's rows, also beside an error; again are those that
+// were dropped for a window which turned out not to be open any more.
+func (b *batch) judge(ctx context.Context, group []judged, fresh bool) (admitted []unit, again []judged, err error) {
 	s, h := b.s, group[0].h
 	now := s.o.Now()
 	m, err := s.remember(ctx, group, fresh)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	candidates := make([]match.Candidate, len(group))
 	for i, j := range group {
@@ -149,7 +152,6 @@ func (b *batch) judge(ctx context.Context, group []judged, fresh bool) ([]unit, 
 	}
 	r := match.Judge(h, candidates, m, now.UnixMilli())
 
-	var admitted []unit
 	a := hook.Admission{HookID: h.ID, NowMS: now.UnixMilli()}
 	for i, v := range r.Verdicts {
 		if v != match.Admit {
@@ -175,7 +177,7 @@ func (b *batch) judge(ctx context.Context, group []judged, fresh bool) ([]unit, 
 			a.Slot = &hook.SlotWrite{Key: group[0].keys.Slot, Read: m.Slot.Rev, Slot: slot}
 		}
 		if err := s.persist(ctx, "admit events", func() error { return s.o.Store.Admit(ctx, a) }); err != nil { // W7
-			return admitted, err
+			return admitted, nil, err
 		}
 		for _, c := range a.Snoozes {
 			s.open.set(h.ID, c.Key, c.Snooze)
@@ -184,40 +186,45 @@ func (b *batch) judge(ctx context.Context, group []judged, fresh bool) ([]unit, 
 		// Nothing but unchanged events: Seen must still rise, or an older
 		// event that says something else would pass for news.
 		if ok, err := s.o.Store.SeeSlot(ctx, h.ID, group[0].keys.Slot, r.Slot.Sig, r.Slot.Seen, now.UnixMilli()); err != nil {
-			return nil, err
+			return nil, nil, fmt.Errorf("note an unchanged event: %w", err)
 		} else if !ok {
-			return nil, hook.ErrStale
+			return nil, nil, hook.ErrStale
 		}
 	}
-	return admitted, s.count(ctx, h, m, r)
+	shut := s.count(ctx, h, m, r)
+	for i, j := range group {
+		if r.Verdicts[i] == match.Snoozed && shut[j.keys.Snooze] {
+			again = append(again, j)
+		}
+	}
+	return admitted, again, nil
 }
 
 // count adds what was dropped to the windows that were open before; those
-// opened now carry their count already. A window that has changed meanwhile is
-// forgotten; the events were dropped rightly when they were judged, unless
-// nothing has been admitted or counted yet: then they are judged again.
-func (s *Service) count(ctx context.Context, h hook.Hook, m match.Memory, r match.Ruling) error {
-	counted := len(r.Opened) > 0 || slices.Contains(r.Verdicts, match.Admit)
+// opened now carry their count already. It returns the windows that did not take
+// it: they have changed, or could not be asked, so what was dropped for them is
+// to be judged again. This process forgets them.
+func (s *Service) count(ctx context.Context, h hook.Hook, m match.Memory, r match.Ruling) (shut map[string]bool) {
 	for _, key := range slices.Sorted(maps.Keys(r.Windows)) {
 		if r.Opened[key] {
 			continue
 		}
 		w := r.Windows[key]
 		added, err := s.o.Store.AddSuppressed(ctx, h.ID, key, w.UntilMS, w.Suppressed-m.Windows[key].Suppressed, w.LastEvent, w.LastReason)
-		if !added || err != nil {
-			s.open.forget(h.ID, key)
-			if counted {
-				continue // a count is a count: never worth a second delivery
-			}
-			if err != nil {
-				return fmt.Errorf("count snoozed events: %w", err)
-			}
-			return hook.ErrStale
+		if added && err == nil {
+			s.open.set(h.ID, key, w)
+			continue
 		}
-		counted = true
-		s.open.set(h.ID, key, w)
+		if err != nil {
+			s.o.Log.WarnContext(ctx, "snoozed events not counted; they are judged again", slog.String("hook_id", h.ID), slog.Any("err", err))
+		}
+		s.open.forget(h.ID, key)
+		if shut == nil {
+			shut = map[string]bool{}
+		}
+		shut[key] = true
 	}
-	return nil
+	return shut
 }
 
 // remember reads what is remembered of a group's slot and windows. A window

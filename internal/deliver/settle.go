@@ -115,6 +115,7 @@ func (s *Service) park(ctx context.Context, u unit) error {
 	now := s.o.Now()
 	d := s.rowOf(u, now)
 	d.Parks++
+	d.Tries = max(0, d.Tries-1) // this claim ended in order: only those that did not are counted
 	wait := min(15*time.Minute, 5*time.Second<<min(d.Parks-1, 8))
 	put(&d, now.Add(retry.Due(wait, 0, s.o.Jitter)).UnixMilli(), now)
 	return s.write(ctx, u, d)
@@ -147,8 +148,9 @@ func (s *Service) write(ctx context.Context, u unit, d hook.Delivery) error {
 			return nil // someone else has it, and its row carries it
 		}
 	} else {
+		var seq int64 // not d.Seq: a write that is tried again asks for the same one
 		err := s.persist(ctx, "record delivery", func() (err error) {
-			d.Seq, err = s.o.Store.UpdateDelivery(ctx, d, s.nowMS())
+			seq, err = s.o.Store.UpdateDelivery(ctx, d, s.nowMS())
 			return err
 		})
 		if errors.Is(err, hook.ErrStale) {
@@ -157,6 +159,7 @@ func (s *Service) write(ctx context.Context, u unit, d hook.Delivery) error {
 		if err != nil {
 			return err
 		}
+		d.Seq = seq
 	}
 	if d.Terminal() {
 		s.o.Log.LogAttrs(ctx, slog.LevelWarn, "delivery ended",
