@@ -39,15 +39,16 @@ func epoch(tx *bbolt.Tx, feed hook.Feed) int64 {
 
 // Get returns a record, or hook.ErrNotFound.
 func (s *Store) Get(ctx context.Context, kind, id string, now int64) (hook.Record, error) {
+	var r hook.Record
 	key, err := newKey(kind, id)
 	if err != nil {
-		return hook.Record{}, fmt.Errorf("get %s: %w", kind, err)
+		err = hook.ErrNotFound // nothing is stored under what is no key
+	} else {
+		err = s.view(ctx, func(tx *bbolt.Tx) (err error) {
+			r, err = liveRecord(tx, key, now)
+			return err
+		})
 	}
-	var r hook.Record
-	err = s.view(ctx, func(tx *bbolt.Tx) (err error) {
-		r, err = liveRecord(tx, key, now)
-		return err
-	})
 	if err != nil {
 		return hook.Record{}, fmt.Errorf("get %s: %w", kind, err)
 	}
@@ -84,11 +85,7 @@ func (s *Store) List(ctx context.Context, kind, prefix, after string, limit int,
 	}
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
 		all := append([]byte(kind), 0)
-		want := append(bytes.Clone(all), prefix...)
-		from := want
-		if past := append(append(bytes.Clone(all), after...), 0); after != "" && bytes.Compare(past, from) > 0 {
-			from = past // the least key that is greater
-		}
+		want, from := rangeAfter(all, prefix, after)
 		read := 0
 		c := tx.Bucket(records.name).Cursor()
 		for k, v := c.Seek(from); bytes.HasPrefix(k, want); k, v = c.Next() {

@@ -165,7 +165,7 @@ func (s *Store) Deliveries(ctx context.Context, keys []hook.DeliveryKey, now int
 		for _, k := range keys {
 			key, err := rowKey(k)
 			if err != nil {
-				return err
+				continue // nothing is stored under what is no key
 			}
 			d, there, err := liveRow(tx, key, now)
 			if err != nil {

@@ -551,12 +551,8 @@ func TestStore_limits(t *testing.T) {
 		for _, id := range []string{"", long} {
 			_, err := s.Write(ctx, hook.FeedHooks, []hook.Change{put(id, 1)}, nil, now)
 			refused("Write", err)
-			_, err = s.Get(ctx, hook.KindHook, id, now)
-			refused("Get", err)
 			_, err = s.CreateDelivery(ctx, hook.Delivery{HookID: "h", Event: hook.Event{ID: id}}, now)
 			refused("CreateDelivery", err)
-			_, err = s.Delivery(ctx, hook.DeliveryKey{HookID: "h", EventID: id}, now)
-			refused("Delivery", err)
 			_, err = s.Slots(ctx, "h", []string{id}, now)
 			refused("Slots", err)
 			_, err = s.SeeSlot(ctx, "h", id, "s", "e", now)
@@ -586,6 +582,8 @@ func TestStore_limits(t *testing.T) {
 		refused("List", err)
 		_, _, err = s.ListDeliveries(ctx, "h", "", "", 0, now)
 		refused("ListDeliveries", err)
+		_, _, err = s.OpenSnoozes(ctx, "h", "", "", 0, now)
+		refused("OpenSnoozes", err)
 	})
 
 	t.Run("nothing is done for who has gone", func(t *testing.T) {
@@ -607,6 +605,9 @@ func TestStore_shortPages(t *testing.T) {
 		create(t, s, d)
 		_, err := s.Write(ctx, hook.FeedHooks, []hook.Change{{Record: hook.Record{Kind: hook.KindHook, ID: fmt.Sprint(i), Data: make([]byte, 400)}}}, nil, now)
 		must(t, err)
+		must(t, s.Admit(ctx, hook.Admission{HookID: "h", NowMS: now, Snoozes: []hook.SnoozeClaim{
+			{Key: fmt.Sprint(i), Snooze: hook.Snooze{UntilMS: now + 1, LastReason: strings.Repeat("r", 400)}},
+		}}))
 	}
 	rows, more, err := s.ListDeliveries(ctx, "h", "", "", 10, now)
 	if err != nil || len(rows) == 0 || len(rows) > 4 || !more {
@@ -615,6 +616,10 @@ func TestStore_shortPages(t *testing.T) {
 	page, more, err := s.List(ctx, hook.KindHook, "", "", 10, now)
 	if err != nil || len(page) == 0 || len(page) > 4 || !more {
 		t.Errorf("List = %d records, %v, %v; want a few, and more", len(page), more, err)
+	}
+	windows, more, err := s.OpenSnoozes(ctx, "h", "", "", 10, now)
+	if err != nil || len(windows) == 0 || len(windows) > 4 || !more {
+		t.Errorf("OpenSnoozes = %d windows, %v, %v; want a few, and more", len(windows), more, err)
 	}
 }
 

@@ -1,8 +1,10 @@
 package boltstore
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"strings"
 
 	"go.etcd.io/bbolt"
 
@@ -215,6 +217,77 @@ func (s *Store) AddSuppressed(ctx context.Context, hookID, key string, untilMS, 
 		return false, fmt.Errorf("add to window of %s: %w", hookID, err)
 	}
 	return added, nil
+}
+
+// OpenSnoozes returns up to limit of a hook's windows that are open at now,
+// whose keys begin with prefix and come after `after`, in the order of the
+// keys' bytes, and whether there may be more. A page ends early at a megabyte.
+func (s *Store) OpenSnoozes(ctx context.Context, hookID, prefix, after string, limit int, now int64) (page []hook.OpenSnooze, more bool, err error) {
+	if limit < 1 {
+		return nil, false, fmt.Errorf("list windows of %s: limit %d", hookID, limit)
+	}
+	if strings.IndexByte(hookID, 0) >= 0 {
+		return nil, false, nil // such a hook has no windows, and would name another's
+	}
+	err = s.view(ctx, func(tx *bbolt.Tx) error {
+		all := append([]byte(hookID), 0)
+		want, from := rangeAfter(all, prefix, after)
+		read := 0
+		c := tx.Bucket(windows.name).Cursor()
+		for k, v := c.Seek(from); bytes.HasPrefix(k, want); k, v = c.Next() {
+			if len(page) == limit || read > s.o.PageBytes && len(page) > 0 {
+				more = true
+				return nil
+			}
+			read += len(k) + len(v)
+			i, err := toItem(v)
+			if err != nil {
+				return err
+			}
+			if i.gone(now) {
+				continue
+			}
+			w, err := toWindow(i.doc)
+			if err != nil {
+				return err
+			}
+			if w.UntilMS > now {
+				page = append(page, hook.OpenSnooze{Key: string(k[len(all):]), Snooze: w})
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("list windows of %s: %w", hookID, err)
+	}
+	return page, more, nil
+}
+
+// EndSnooze ends a window that is open at now (protocol W10).
+func (s *Store) EndSnooze(ctx context.Context, hookID, key string, now int64) (bool, error) {
+	k, err := newKey(hookID, key)
+	if err != nil {
+		return false, nil // no window is stored under what is no key
+	}
+	var ended bool
+	err = s.update(ctx, func(tx *bbolt.Tx) error {
+		ended = false
+		i, there, err := windows.stored(tx, k)
+		if err != nil || !there || i.gone(now) {
+			return err
+		}
+		w, err := toWindow(i.doc)
+		if err != nil || w.UntilMS <= now {
+			return err
+		}
+		w.UntilMS = 0
+		ended = true
+		return windows.put(tx, k, item{i.expiresAt, windowDoc(w)})
+	})
+	if err != nil {
+		return false, fmt.Errorf("end window of %s: %w", hookID, err)
+	}
+	return ended, nil
 }
 
 // GiveBack undoes what the admission of d remembered, each only while d's

@@ -186,3 +186,15 @@ func (t table) prefixed(tx *bbolt.Tx, first string, each func(rest string, i ite
 	}
 	return nil
 }
+
+// rangeAfter returns what the keys of a list begin with, and where it begins:
+// the list of the second parts that begin with prefix and come after `after`,
+// of the first part whose keys all begin with all.
+func rangeAfter(all []byte, prefix, after string) (want, from []byte) {
+	want = append(bytes.Clone(all), prefix...)
+	from = want
+	if past := append(append(bytes.Clone(all), after...), 0); after != "" && bytes.Compare(past, from) > 0 {
+		from = past // the least key that is greater
+	}
+	return want, from
+}

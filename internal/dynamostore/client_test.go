@@ -38,6 +38,7 @@ type wire struct {
 	lose   string            // the operation whose next answer is lost after it took effect
 	lost   int               // how many were
 	before map[string]func() // by operation: called once, before the next request
+	read   int               // items that queries have looked at
 }
 
 func (w *wire) Do(r *http.Request) (*http.Response, error) {
@@ -52,6 +53,14 @@ func (w *wire) Do(r *http.Request) (*http.Response, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.seen = append(w.seen, operation(r))
+	if err == nil && operation(r) == "Query" {
+		body, _ := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		answer.Body = io.NopCloser(bytes.NewReader(body))
+		var out struct{ ScannedCount int }
+		_ = json.Unmarshal(body, &out)
+		w.read += out.ScannedCount
+	}
 	if err != nil || operation(r) != w.lose {
 		return answer, err
 	}
@@ -71,6 +80,15 @@ func (w *wire) requests() []string {
 	seen := w.seen
 	w.seen = nil
 	return seen
+}
+
+// itemsRead returns how many items queries have looked at since the last call.
+func (w *wire) itemsRead() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := w.read
+	w.read = 0
+	return n
 }
 
 // loseNext makes the next answer to the operation be lost.

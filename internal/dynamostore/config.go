@@ -92,7 +92,7 @@ func (s *Store) epoch(ctx context.Context, feed hook.Feed) (int64, error) {
 // One request, an RCU for each 4 KB.
 func (s *Store) Get(ctx context.Context, kind, id string, now int64) (hook.Record, error) {
 	// Under what DynamoDB does not take for a key, nothing is stored.
-	if kind == "" || id == "" || len(id) > maxSortKey {
+	if kind == "" || !storableKey(id) {
 		return hook.Record{}, fmt.Errorf("read %s %s: %w", kind, id, hook.ErrNotFound)
 	}
 	it, err := s.get(ctx, s.config, configKey(kind, id))
@@ -113,25 +113,31 @@ func (s *Store) Get(ctx context.Context, kind, id string, now int64) (hook.Recor
 // and come after `after`, in the order of their ids, and whether there are
 // more.
 //
-// A request for each MB, one more where tombstones leave a page short; an RCU
-// for each 4 KB of all of them together.
+// One request, however many records there are before and after the page. One
+// more for each MB, and some where tombstones leave the page short: each reads
+// four times as many as the one before. An RCU for each 4 KB of all that is
+// read, which is the page and one more record, and the tombstones in between.
 func (s *Store) List(ctx context.Context, kind, prefix, after string, limit int, now int64) (page []hook.Record, more bool, err error) {
 	limit = max(limit, 1)
+	if prefix != "" && !storableKey(prefix) {
+		return nil, false, nil
+	}
+	start := startKey(after)
 	consistent, size := true, int32(limit+1) // one more, to tell whether there are more
 	in := &dynamodb.QueryInput{
 		TableName: s.config, KeyConditionExpression: &ofKind, ConsistentRead: &consistent, Limit: &size,
 		ExpressionAttributeValues: item{":kind": str(kind)},
 	}
 	switch {
-	case prefix == "" && after != "":
-		in.KeyConditionExpression, in.ExpressionAttributeValues[":after"] = &ofKindAfter, str(after)
+	case prefix == "" && start != "":
+		in.KeyConditionExpression, in.ExpressionAttributeValues[":after"] = &ofKindAfter, str(start)
 	case prefix != "":
 		in.KeyConditionExpression, in.ExpressionAttributeValues[":prefix"] = &ofKindPrefix, str(prefix)
 		switch {
 		case strings.HasPrefix(after, prefix):
 			// A key condition takes one comparison of the sort key; where to
 			// begin can be said apart, if it lies within.
-			in.ExclusiveStartKey = configKey(kind, after)
+			in.ExclusiveStartKey = configKey(kind, start)
 		case after > prefix:
 			return nil, false, nil // behind all of them
 		}
@@ -142,10 +148,11 @@ func (s *Store) List(ctx context.Context, kind, prefix, after string, limit int,
 			if err != nil {
 				return false, err
 			}
-			if !rec.Deleted && !expired(it, now) {
+			if rec.ID > after && !rec.Deleted && !expired(it, now) {
 				page = append(page, rec)
 			}
 		}
+		size = min(4*size, 1<<20) // so that thousands of tombstones take a few requests
 		return len(page) <= limit, nil
 	})
 	if err != nil {

@@ -2,6 +2,7 @@ package dynamostore
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"eventhooks/internal/hook"
@@ -94,8 +95,17 @@ func TestStore_requests(t *testing.T) {
 	_, err = s.AddSuppressed(ctx, row.HookID, "window", nowMS+60_000, 1, "e3", "snoozed")
 	ok("AddSuppressed", err)
 	did("AddSuppressed", "UpdateItem")
+	ws, _, err := s.OpenSnoozes(ctx, row.HookID, "", "", 20, nowMS)
+	ok("OpenSnoozes", err)
+	if len(ws) != 1 {
+		t.Fatalf("OpenSnoozes = %+v; want one", ws)
+	}
+	did("OpenSnoozes", "Query")
 	ok("GiveBack", s.GiveBack(ctx, row))
 	did("W9", "UpdateItem", "UpdateItem")
+	_, err = s.EndSnooze(ctx, row.HookID, "window", nowMS)
+	ok("EndSnooze", err)
+	did("W10", "UpdateItem")
 
 	_, err = s.Epoch(ctx, hook.FeedHooks)
 	ok("Epoch", err)
@@ -155,4 +165,94 @@ func TestStore_requests(t *testing.T) {
 	}
 	ok("FinishIngest", s.FinishIngest(ctx, c))
 	did("FinishIngest", "UpdateItem")
+}
+
+// A page costs what is on it, however many there are beside it.
+func TestStore_List_cost(t *testing.T) {
+	s, w := wired(t)
+	ctx := t.Context()
+	id := func(i int) string { return fmt.Sprintf("%04d", i) }
+	write := func(from, to int, r hook.Record) {
+		t.Helper()
+		var changes []hook.Change
+		for i := from; i < to; i++ {
+			r.Kind, r.ID = hook.KindHook, id(i)
+			changes = append(changes, hook.Change{Record: r, Expect: hook.ExpectAny})
+		}
+		for part := range slices.Chunk(changes, maxWrites) {
+			if _, err := s.Write(ctx, hook.FeedHooks, part, nil, nowMS); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.requests()
+	}
+	// page reads a page and returns what it took.
+	page := func(prefix, after string, limit, want int) (requests, read int) {
+		t.Helper()
+		got, _, err := s.List(ctx, hook.KindHook, prefix, after, limit, nowMS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != want {
+			t.Errorf("List of prefix %q after %q, limit %d = %d records; want %d", prefix, after, limit, len(got), want)
+		}
+		return len(w.requests()), w.itemsRead()
+	}
+	there := 0
+	for _, n := range []int{30, 300} {
+		write(there, n, hook.Record{Data: []byte("{}")})
+		there = n
+		for _, p := range []struct{ prefix, after string }{{"", ""}, {"", id(0)}, {"", id(n / 3)}, {"00", ""}, {"00", id(4)}} {
+			if requests, read := page(p.prefix, p.after, 15, 15); requests != 1 || read != 16 {
+				t.Errorf("a page of 15, of prefix %q after %q, of %d hooks took %d requests and read %d records; want 1 and 16", p.prefix, p.after, n, requests, read)
+			}
+		}
+		if requests, read := page("", id(n-6), 15, 5); requests != 1 || read != 5 {
+			t.Errorf("the last page of %d hooks took %d requests and read %d records; want 1 and 5", n, requests, read)
+		}
+	}
+	// Tombstones are read, but each request takes more of them.
+	write(0, 280, hook.Record{Deleted: true})
+	if requests, read := page("", "", 2, 2); requests > 5 || read > 300 {
+		t.Errorf("a page of 2 behind 280 tombstones took %d requests and read %d records; want at most 5 and 300", requests, read)
+	}
+}
+
+func TestStore_OpenSnoozes_cost(t *testing.T) {
+	s, w := wired(t)
+	ctx := t.Context()
+	open := func(from, to int, until int64) {
+		t.Helper()
+		a := hook.Admission{HookID: "h", NowMS: nowMS}
+		for i := from; i < to; i++ {
+			a.Snoozes = append(a.Snoozes, hook.SnoozeClaim{Key: fmt.Sprintf("7#%04d", i), Snooze: hook.Snooze{UntilMS: until}, ExpiresAt: nowMS/1000 + 3600})
+			if len(a.Snoozes) == maxAdmitted || i == to-1 {
+				if err := s.Admit(ctx, a); err != nil {
+					t.Fatal(err)
+				}
+				a.Snoozes = nil
+			}
+		}
+		w.requests()
+	}
+	took := func(what, after string, limit, want, requests, read int) {
+		t.Helper()
+		got, _, err := s.OpenSnoozes(ctx, "h", "7#", after, limit, nowMS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, n := len(w.requests()), w.itemsRead(); len(got) != want || r != requests || n != read {
+			t.Errorf("%s: %d windows, in %d requests that read %d; want %d, %d, %d", what, len(got), r, n, want, requests, read)
+		}
+	}
+	open(0, 20, nowMS+60_000)
+	took("a page of many that are open", "", 10, 10, 1, 11)
+	open(20, 200, nowMS+60_000)
+	took("a page of more that are open", "", 10, 10, 1, 11)
+	took("a page in their midst", "7#0100", 10, 10, 1, 11)
+	took("the last page", "7#0194", 10, 5, 1, 5)
+	open(200, 500, nowMS)
+	took("a page behind which all have passed", "7#0194", 10, 5, 2, 305)
+	open(500, 501, nowMS+60_000)
+	took("a page before which many have passed", "7#0200", 10, 1, 2, 300)
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -34,7 +35,7 @@ func deliveryKey(k hook.DeliveryKey) item {
 // storable reports whether DynamoDB takes the key: under another, which a person
 // may ask for all the same, nothing is stored.
 func storable(k hook.DeliveryKey) bool {
-	return k.EventID != "" && len(k.EventID) <= maxSortKey && len(k.HookID) <= maxSortKey
+	return storableKey(k.EventID) && len(k.HookID) <= maxSortKey && utf8.ValidString(k.HookID)
 }
 
 // keyOf reads a delivery's key back; false for an item of another kind.
@@ -399,8 +400,8 @@ var (
 	ofStatusUntil = "status_key = :status AND sk < :before"
 	inShard       = "pk = :pk"
 	inShardUntil  = "pk = :pk AND sk < :before"
+	inShardPrefix = "pk = :pk AND begins_with(sk, :prefix)"
 	withStatus    = "#status = :status"
-	ofStates      = "pk = :pk AND begins_with(sk, :prefix)"
 )
 
 // ListDeliveries returns up to limit of a hook's rows, newest event first,
@@ -414,6 +415,13 @@ var (
 // each 100 rows; an RCU for each row.
 func (s *Store) ListDeliveries(ctx context.Context, hookID string, status hook.Status, before string, limit int, now int64) (page []hook.Delivery, more bool, err error) {
 	limit = max(limit, 1)
+	if before != "" && !storableKey(before) {
+		// Not the id of an event, which is far shorter: what is before the part
+		// that can be asked for is before it.
+		if before = startKey(before); before == "" {
+			return nil, false, nil
+		}
+	}
 	if status == "" || status == hook.Delivered {
 		page, err = s.listShards(ctx, hookID, status, before, limit+1, now)
 	} else {

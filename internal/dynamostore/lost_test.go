@@ -150,6 +150,40 @@ func TestStore_lostAnswers(t *testing.T) {
 			t.Errorf("slot = %+v; want Rev 3, no Sig", got)
 		}
 	})
+	t.Run("W10 end of a window", func(t *testing.T) {
+		open := func(by string, at int64) {
+			t.Helper()
+			ok(t, "Admit", s.Admit(ctx, hook.Admission{HookID: "w10", NowMS: at, Snoozes: []hook.SnoozeClaim{
+				{Key: "window", Snooze: hook.Snooze{UntilMS: at + 60_000, By: by, Suppressed: 1}},
+			}}))
+		}
+		shut := func(by string) {
+			t.Helper()
+			windows, err := s.Snoozes(ctx, "w10", []string{"window"}, nowMS)
+			ok(t, "Snoozes", err)
+			if got, want := windows["window"], (hook.Snooze{By: by, Suppressed: 1}); got != want {
+				t.Errorf("window = %+v; want %+v", got, want)
+			}
+		}
+		end := func() (bool, error) { return s.EndSnooze(ctx, "w10", "window", nowMS) }
+		open("e1", nowMS)
+		lose(t, "UpdateItem", end)
+		shut("e1")
+
+		// Another's end is not taken for ours.
+		w.loseNext("UpdateItem")
+		if ended, err := end(); err != nil || ended {
+			t.Errorf("EndSnooze of what was ended before, its answer lost = %v, %v; want false", ended, err)
+		}
+
+		// The next event may open a window before the request is repeated.
+		open("e2", nowMS)
+		w.beforeNext("UpdateItem", func() {
+			w.beforeNext("UpdateItem", func() { open("e3", nowMS+1) })
+		})
+		lose(t, "UpdateItem", end)
+		shut("e3")
+	})
 	t.Run("W8 write to a feed, with its row", func(t *testing.T) {
 		d := pendingRow("w8")
 		d.Gen = 0

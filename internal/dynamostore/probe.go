@@ -116,7 +116,7 @@ func (s *Store) ReleaseProbe(ctx context.Context, l hook.ProbeLease, now int64) 
 func (s *Store) ProbeStates(ctx context.Context, upstreamID string, now int64) ([]hook.ProbeState, error) {
 	consistent := true
 	in := &dynamodb.QueryInput{
-		TableName: s.state, KeyConditionExpression: &ofStates, ConsistentRead: &consistent,
+		TableName: s.state, KeyConditionExpression: &inShardPrefix, ConsistentRead: &consistent,
 		ExpressionAttributeValues: item{":pk": str(probePartition(upstreamID)), ":prefix": str(statePrefix)},
 	}
 	var found []hook.ProbeState
@@ -354,7 +354,7 @@ func (u *probedUpstream) unlist(ctx context.Context, s *Store, l hook.ProbeLease
 	}
 	consistent, one := true, int32(1)
 	out, err := s.client.Query(ctx, &dynamodb.QueryInput{
-		TableName: s.state, KeyConditionExpression: &ofStates, ConsistentRead: &consistent, Limit: &one,
+		TableName: s.state, KeyConditionExpression: &inShardPrefix, ConsistentRead: &consistent, Limit: &one,
 		ExpressionAttributeValues: item{":pk": str(probePartition(l.UpstreamID)), ":prefix": str(statePrefix)},
 	})
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -313,6 +315,13 @@ func TestStore_otherErrors(t *testing.T) {
 		"Admit": func() error {
 			return s.Admit(ctx, hook.Admission{HookID: "h", NowMS: nowMS, Rows: []hook.Delivery{pendingRow("e")}})
 		},
+		"RedeliverDelivery": func() error { _, err := s.RedeliverDelivery(ctx, pendingRow("e"), nowMS); return err },
+		"Deliveries": func() error {
+			_, err := s.Deliveries(ctx, []hook.DeliveryKey{pendingRow("e").Key()}, nowMS)
+			return err
+		},
+		"OpenSnoozes":     func() error { _, _, err := s.OpenSnoozes(ctx, "h", "7#", "", 1, nowMS); return err },
+		"EndSnooze":       func() error { _, err := s.EndSnooze(ctx, "h", "k", nowMS); return err },
 		"GiveBack":        func() error { d := pendingRow("e"); d.SlotKey = "s"; return s.GiveBack(ctx, d) },
 		"AcquireProbe":    func() error { _, _, err := s.AcquireProbe(ctx, "u", nowMS, nowMS); return err },
 		"ReleaseProbe":    func() error { return s.ReleaseProbe(ctx, hook.ProbeLease{UpstreamID: "u"}, nowMS) },
@@ -333,5 +342,148 @@ func TestStore_otherErrors(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The table looks at a MB for one request, and leaves out afterwards what has
+// passed: what it answers may be empty although there is more.
+func TestStore_OpenSnoozes_emptyAnswers(t *testing.T) {
+	window := func(key string) map[string]any {
+		return wireItem(item{"pk": str("snooze#h"), "sk": str(key), "until_ms": num(nowMS + 1), "suppressed": num(2)})
+	}
+	type answer struct {
+		keys []string
+		last string // the key that the answer ends at, "" for the end
+	}
+	tests := []struct {
+		name    string
+		answers []answer
+		want    []string
+		more    bool
+		limits  []string // of the requests: 3 is one more than asked for
+	}{
+		{"nothing", []answer{{nil, ""}}, nil, false, []string{"3"}},
+		{"a full page and one more", []answer{{[]string{"7#a", "7#b", "7#c"}, "7#c"}}, []string{"7#a", "7#b"}, true, []string{"3"}},
+		{"a full page, and one that has passed", []answer{{[]string{"7#a", "7#c"}, "7#c"}}, []string{"7#a", "7#c"}, true, []string{"3"}},
+		{"a full page at the end", []answer{{[]string{"7#a", "7#b"}, ""}}, []string{"7#a", "7#b"}, false, []string{"3"}},
+		{"megabytes that have passed", []answer{{nil, "7#c"}, {nil, "7#d"}, {nil, "7#e"}, {nil, ""}}, nil, false, []string{"3", "all", "all", "all"}},
+		{"one behind megabytes that have passed", []answer{{nil, "7#c"}, {nil, "7#d"}, {[]string{"7#e"}, "7#f"}}, []string{"7#e"}, true, []string{"3", "all", "all"}},
+		{"few, and a megabyte of which most have passed", []answer{{[]string{"7#a"}, "7#c"}, {nil, "7#d"}}, []string{"7#a"}, true, []string{"3", "all"}},
+		{"few, and more than a page in what follows", []answer{{[]string{"7#a"}, "7#c"}, {[]string{"7#d", "7#e"}, ""}}, []string{"7#a", "7#d"}, true, []string{"3", "all"}},
+		{"one that is under a hash of its key", []answer{{[]string{"7#a", sortKey("")}, ""}}, []string{"7#a"}, false, []string{"3"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var limits []string
+			last := "7#0"
+			s := scripted(func(_ string, in map[string]any) (int, any) {
+				limit := "all"
+				if l, is := in["Limit"]; is {
+					limit = fmt.Sprint(l)
+				}
+				if limits = append(limits, limit); len(limits) > len(tt.answers) {
+					t.Fatalf("%d requests; want %d", len(limits), len(tt.answers))
+				}
+				if from := in["ExclusiveStartKey"].(map[string]any)["sk"].(map[string]any)["S"]; from != last {
+					t.Errorf("a request begins after %q; want %q", from, last)
+				}
+				if in["ConsistentRead"] != true {
+					t.Error("a read is not consistent")
+				}
+				a := tt.answers[len(limits)-1]
+				out := map[string]any{}
+				var items []any
+				for _, key := range a.keys {
+					items = append(items, window(key))
+				}
+				out["Items"] = items
+				if last = a.last; last != "" {
+					out["LastEvaluatedKey"] = wireItem(stateKey("snooze#h", last))
+				}
+				return http.StatusOK, out
+			})
+			page, more, err := s.OpenSnoozes(t.Context(), "h", "7#", "7#0", 2, nowMS)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var keys []string
+			for _, w := range page {
+				keys = append(keys, w.Key)
+				if want := (hook.Snooze{UntilMS: nowMS + 1, Suppressed: 2}); w.Snooze != want {
+					t.Errorf("window %s = %+v; want %+v", w.Key, w.Snooze, want)
+				}
+			}
+			if !slices.Equal(keys, tt.want) || more != tt.more || !slices.Equal(limits, tt.limits) {
+				t.Errorf("OpenSnoozes = %q, %v in requests of %v; want %q, %v in %v", keys, more, limits, tt.want, tt.more, tt.limits)
+			}
+		})
+	}
+}
+
+// DynamoDB refuses a request that has a key of more than 1,024 bytes, or an
+// empty one; what people ask for must not become one.
+func TestStore_keysThatDynamoDBTakes(t *testing.T) {
+	var requests int
+	// check looks for strings wherever in a request they are.
+	var check func(v any)
+	check = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			if s, is := v["S"].(string); is && (s == "" || len(s) > 1024 || strings.Contains(s, "\uFFFD")) {
+				t.Errorf("a request has %d bytes, %.20q; want 1 to 1,024, as they were given", len(s), s)
+			}
+			for _, part := range v {
+				check(part)
+			}
+		case []any:
+			for _, part := range v {
+				check(part)
+			}
+		}
+	}
+	s := scripted(func(op string, in map[string]any) (int, any) {
+		requests++
+		check(in)
+		if op == "BatchGetItem" {
+			return http.StatusOK, map[string]any{"Responses": map[string]any{}}
+		}
+		return http.StatusOK, map[string]any{}
+	})
+	ctx := t.Context()
+	const id = "3f0d2a6c-6a0b-4f7e-8d1b-0c6c8f0d2a6c"
+	for _, key := range []string{"", id, id + "\xff", "\xff", strings.Repeat("k", 1024), strings.Repeat("k", 1025), id + strings.Repeat("é", 1000), strings.Repeat("😀", 1000)} {
+		var errs []error
+		note := func(err error) {
+			if !errors.Is(err, hook.ErrNotFound) {
+				errs = append(errs, err)
+			}
+		}
+		_, err := s.Get(ctx, hook.KindHook, key, nowMS)
+		note(err)
+		for _, prefix := range []string{"", id, key} {
+			_, _, err = s.List(ctx, hook.KindHook, prefix, key, 5, nowMS)
+			note(err)
+			_, _, err = s.OpenSnoozes(ctx, id, prefix, key, 5, nowMS)
+			note(err)
+		}
+		_, err = s.Delivery(ctx, hook.DeliveryKey{HookID: id, EventID: key}, nowMS)
+		note(err)
+		_, err = s.Deliveries(ctx, []hook.DeliveryKey{{HookID: id, EventID: key}}, nowMS)
+		note(err)
+		for _, status := range []hook.Status{"", hook.Failed} {
+			_, _, err = s.ListDeliveries(ctx, id, status, key, 5, nowMS)
+			note(err)
+		}
+		if err := errors.Join(errs...); err != nil {
+			t.Errorf("key %.20q: %v", key, err)
+		}
+		// An empty key is stored, under its hash: whether there is a window the
+		// table says.
+		if _, err = s.EndSnooze(ctx, id, key, nowMS); err != nil {
+			t.Errorf("EndSnooze of key %.20q: %v", key, err)
+		}
+	}
+	if requests < 20 {
+		t.Errorf("%d requests; want many to have looked at", requests)
 	}
 }

@@ -36,6 +36,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -90,8 +91,32 @@ func expired(it item, now int64) bool {
 	return at != 0 && at <= unixSeconds(now)
 }
 
-// maxSortKey is how long a sort key may be, in bytes.
-const maxSortKey = 1024
+// How long the parts of a key may be, in bytes.
+const (
+	maxPartitionKey = 2048
+	maxSortKey      = 1024
+)
+
+// storableKey reports whether DynamoDB takes the sort key, and as it is:
+// encoding/json would mend what is not UTF-8, into another key.
+func storableKey(key string) bool {
+	return key != "" && len(key) <= maxSortKey && utf8.ValidString(key)
+}
+
+// startKey returns as much of a key as DynamoDB takes, "" for nothing, so that
+// a list can begin after any: no stored key that comes after all of it is left
+// out, but some that come before may be among them. Callers leave those out.
+func startKey(after string) string {
+	end := 0
+	for end < len(after) {
+		r, n := utf8.DecodeRuneInString(after[end:])
+		if r == utf8.RuneError && n == 1 || end+n > maxSortKey {
+			break
+		}
+		end += n
+	}
+	return after[:end]
+}
 
 // sortKey returns the sort key of a caller's key: the key itself, or a hash of
 // one that DynamoDB does not take (empty, or too long), or that could be

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"unicode/utf8"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"eventhooks/internal/hook"
@@ -16,6 +19,10 @@ func snoozePartition(hookID string) string { return "snooze#" + hookID }
 // slotAge is how long a slot outlives the last event that was judged there, in
 // seconds.
 const slotAge = 30 * 24 * 60 * 60
+
+// openNow holds for a window that is open at :now, whose second is :sec. A
+// variable, because the SDK takes its address.
+var openNow = "until_ms > :now AND (" + fresh + ")"
 
 // byName stands for the attribute by, whose name DynamoDB reserves.
 var byName = map[string]string{"#by": "by"}
@@ -41,15 +48,19 @@ func (s *Store) Slots(ctx context.Context, hookID string, keys []string, now int
 func (s *Store) Snoozes(ctx context.Context, hookID string, keys []string, now int64) (map[string]hook.Snooze, error) {
 	found := map[string]hook.Snooze{}
 	err := s.byKey(ctx, snoozePartition(hookID), keys, now, func(key string, r *reader) {
-		found[key] = hook.Snooze{
-			UntilMS: r.num("until_ms"), By: r.str("by"), Suppressed: r.num("suppressed"),
-			LastEvent: r.str("last_event"), LastReason: r.str("last_reason"),
-		}
+		found[key] = decodeSnooze(r)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read windows of hook %s: %w", hookID, err)
 	}
 	return found, nil
+}
+
+func decodeSnooze(r *reader) hook.Snooze {
+	return hook.Snooze{
+		UntilMS: r.num("until_ms"), By: r.str("by"), Suppressed: r.num("suppressed"),
+		LastEvent: r.str("last_event"), LastReason: r.str("last_reason"),
+	}
 }
 
 // byKey reads those items of a partition that exist and have not expired, and
@@ -199,6 +210,91 @@ func (s *Store) AddSuppressed(ctx context.Context, hookID, key string, untilMS, 
 		return false, fmt.Errorf("count in window of hook %s: %w", hookID, err)
 	}
 	return added, nil
+}
+
+// OpenSnoozes returns up to limit of a hook's windows that are open at now,
+// whose keys begin with prefix and come after `after`, in the order of the
+// keys' bytes, and whether there may be more. A page may be short, but is never
+// empty, while more is true. Of windows stored under a hash of their key (see
+// sortKey) nothing tells the key: they are left out.
+//
+// One request where nearly all windows are open. Those that have passed, and
+// are not forgotten yet, are read and left out by the table: then one more,
+// that reads a MB, which is about 4,000 windows, and more until there is one to
+// return. An RCU for each 4 KB of what is read, so 256 for a MB.
+func (s *Store) OpenSnoozes(ctx context.Context, hookID, prefix, after string, limit int, now int64) (page []hook.OpenSnooze, more bool, err error) {
+	limit = max(limit, 1)
+	pk, start := snoozePartition(hookID), startKey(after)
+	if len(pk) > maxPartitionKey || prefix != "" && !storableKey(prefix) {
+		return nil, false, nil
+	}
+	consistent, size := true, int32(limit+1) // one more, to tell whether there are more
+	in := &dynamodb.QueryInput{
+		TableName: s.state, KeyConditionExpression: &inShard, ConsistentRead: &consistent, Limit: &size,
+		FilterExpression: &openNow,
+		ExpressionAttributeValues: item{
+			":pk": str(pk), ":now": num(now), ":sec": num(unixSeconds(now)),
+		},
+	}
+	if prefix != "" {
+		in.KeyConditionExpression, in.ExpressionAttributeValues[":prefix"] = &inShardPrefix, str(prefix)
+	}
+	switch {
+	case strings.HasPrefix(after, prefix):
+		if start != "" {
+			in.ExclusiveStartKey = stateKey(pk, start)
+		}
+	case after > prefix:
+		return nil, false, nil // behind all of them
+	}
+	for {
+		out, err := s.client.Query(ctx, in)
+		if err != nil {
+			return nil, false, fmt.Errorf("list windows of hook %s: %w", hookID, err)
+		}
+		for _, it := range out.Items {
+			r := reader{it: it}
+			w := hook.OpenSnooze{Key: r.str("sk"), Snooze: decodeSnooze(&r)}
+			if r.err != nil {
+				return nil, false, fmt.Errorf("decode window %s of hook %s: %w", w.Key, hookID, r.err)
+			}
+			if w.Key > after && sortKey(w.Key) == w.Key {
+				page = append(page, w)
+			}
+		}
+		switch left := len(out.LastEvaluatedKey) > 0; {
+		case len(page) > limit:
+			return page[:limit], true, nil
+		case len(page) == limit || !left || in.Limit == nil && len(page) > 0:
+			return page, left, nil
+		}
+		// Not all are open: from here on as many at once as there may be.
+		in.ExclusiveStartKey, in.Limit = out.LastEvaluatedKey, nil
+	}
+}
+
+// EndSnooze (W10) ends a window that is open at now: its UntilMS becomes 0, and
+// nothing else changes. false, and nothing written, when none is open under
+// that key.
+//
+// One request, 1 WCU.
+func (s *Store) EndSnooze(ctx context.Context, hookID, key string, now int64) (ended bool, err error) {
+	pk := snoozePartition(hookID)
+	if len(pk) > maxPartitionKey || !utf8.ValidString(key) {
+		return false, nil
+	}
+	// A repeat finds no open window, and our mark: that was us. Should the next
+	// event have opened another meanwhile, the repeat ends that one too, and
+	// the event after it is told: what a person who ends a window asks for.
+	_, ended, err = s.update(ctx, stateKey(pk, sortKey(key)),
+		"SET until_ms = :zero, w = :w", newMark(), types.ReturnValueNone, condition{
+			expr:   openNow,
+			values: item{":zero": num(0), ":now": num(now), ":sec": num(unixSeconds(now))},
+		})
+	if err != nil {
+		return false, fmt.Errorf("end window of hook %s: %w", hookID, err)
+	}
+	return ended, nil
 }
 
 // GiveBack (W9) undoes what the admission of d remembered, each only while d's

@@ -53,6 +53,7 @@ type Hook struct {
 	DisabledReason string // why the system disabled it; "" when it did not
 	Tags           []string
 	Workspace      string // only events of that workspace; "" means all
+	Filter         []byte // a pattern that the event's data must fit, as JSON (package filter); nil is null: any data
 	Retry          Retry
 
 	// Changed is the feed's epoch at the hook's last write: its version and
@@ -94,6 +95,25 @@ type Config struct {
 	Body          *string           // webhook-custom; nil is null; wins over Payload
 	BodyFormat    bool              // webhook-custom; Body is a template
 	Functions     []string          // lambda; Lua source
+
+	// OldSecret is the secret before the last rotation, until OldSecretUntil
+	// (Unix seconds): Rotating says whether it still counts. Zero when there
+	// was no rotation, or when it was finished.
+	OldSecret      Secret
+	OldSecretUntil int64
+}
+
+// RotationGrace is how long after a rotation the old secret signs too, in
+// seconds.
+const RotationGrace = 24 * 3600
+
+// Rotating returns the secret that is on its way out, and true, while both
+// sign.
+func (c Config) Rotating(unix int64) (old Secret, rotating bool) {
+	if c.OldSecret.IsZero() || unix >= c.OldSecretUntil {
+		return Secret{}, false
+	}
+	return c.OldSecret, true
 }
 
 // DefaultTimeout is the time one attempt may take, in seconds, when the hook

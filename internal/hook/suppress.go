@@ -18,6 +18,12 @@ type Snooze struct {
 	LastReason string // why it was
 }
 
+// OpenSnooze is a window with its key.
+type OpenSnooze struct {
+	Key string
+	Snooze
+}
+
 // SlotWrite replaces a slot on condition that it is still as read.
 type SlotWrite struct {
 	Key string

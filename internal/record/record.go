@@ -19,39 +19,42 @@ import (
 const version = 1
 
 type hookDoc struct {
-	V              int       `json:"v"`
-	CreatedAt      int64     `json:"created_at"`
-	UpdatedAt      int64     `json:"updated_at"`
-	Source         string    `json:"source"`
-	Event          string    `json:"event,omitempty"`
-	Handler        string    `json:"handler"`
-	OnChange       *bool     `json:"on_change,omitempty"`
-	Snooze         *int64    `json:"snooze,omitempty"`
-	Config         configDoc `json:"config"`
-	Name           string    `json:"name,omitempty"`
-	Enabled        bool      `json:"enabled"`
-	DisabledReason string    `json:"disabled_reason,omitempty"`
-	Tags           []string  `json:"tags,omitempty"`
-	Workspace      string    `json:"workspace,omitempty"`
-	MaxAttempts    int64     `json:"max_attempts,omitempty"`
-	MaxAge         int64     `json:"max_age,omitempty"`
-	Gen            int64     `json:"gen,omitempty"`
+	V              int             `json:"v"`
+	CreatedAt      int64           `json:"created_at"`
+	UpdatedAt      int64           `json:"updated_at"`
+	Source         string          `json:"source"`
+	Event          string          `json:"event,omitempty"`
+	Handler        string          `json:"handler"`
+	OnChange       *bool           `json:"on_change,omitempty"`
+	Snooze         *int64          `json:"snooze,omitempty"`
+	Config         configDoc       `json:"config"`
+	Name           string          `json:"name,omitempty"`
+	Enabled        bool            `json:"enabled"`
+	DisabledReason string          `json:"disabled_reason,omitempty"`
+	Tags           []string        `json:"tags,omitempty"`
+	Workspace      string          `json:"workspace,omitempty"`
+	Filter         json.RawMessage `json:"filter,omitempty"`
+	MaxAttempts    int64           `json:"max_attempts,omitempty"`
+	MaxAge         int64           `json:"max_age,omitempty"`
+	Gen            int64           `json:"gen,omitempty"`
 }
 
 type configDoc struct {
-	URL           string            `json:"url,omitempty"`
-	Headers       map[string]string `json:"headers,omitempty"`
-	Secret        string            `json:"secret,omitempty"`
-	SSLVerify     bool              `json:"ssl_verify,omitempty"`
-	Timeout       int64             `json:"timeout,omitempty"`
-	SignatureAlgo string            `json:"signature_algorithm,omitempty"`
-	Method        string            `json:"method,omitempty"`
-	HeadersFormat bool              `json:"headers_format,omitempty"`
-	Payload       json.RawMessage   `json:"payload,omitempty"`
-	PayloadFormat bool              `json:"payload_format,omitempty"`
-	Body          *string           `json:"body,omitempty"`
-	BodyFormat    bool              `json:"body_format,omitempty"`
-	Functions     []string          `json:"functions,omitempty"`
+	URL            string            `json:"url,omitempty"`
+	Headers        map[string]string `json:"headers,omitempty"`
+	Secret         string            `json:"secret,omitempty"`
+	SSLVerify      bool              `json:"ssl_verify,omitempty"`
+	Timeout        int64             `json:"timeout,omitempty"`
+	SignatureAlgo  string            `json:"signature_algorithm,omitempty"`
+	Method         string            `json:"method,omitempty"`
+	HeadersFormat  bool              `json:"headers_format,omitempty"`
+	Payload        json.RawMessage   `json:"payload,omitempty"`
+	PayloadFormat  bool              `json:"payload_format,omitempty"`
+	Body           *string           `json:"body,omitempty"`
+	BodyFormat     bool              `json:"body_format,omitempty"`
+	Functions      []string          `json:"functions,omitempty"`
+	OldSecret      string            `json:"old_secret,omitempty"`
+	OldSecretUntil int64             `json:"old_secret_until,omitempty"`
 }
 
 // Hook returns the record of a hook. Its Changed is the store's to set; a hook
@@ -66,9 +69,10 @@ func Hook(h hook.Hook) (hook.Record, error) {
 			Timeout: c.Timeout, SignatureAlgo: c.SignatureAlgo, Method: c.Method,
 			HeadersFormat: c.HeadersFormat, Payload: c.Payload, PayloadFormat: c.PayloadFormat,
 			Body: c.Body, BodyFormat: c.BodyFormat, Functions: c.Functions,
+			OldSecret: c.OldSecret.Reveal(), OldSecretUntil: c.OldSecretUntil,
 		},
 		Name: h.Name, Enabled: h.Enabled, DisabledReason: h.DisabledReason, Tags: h.Tags,
-		Workspace: h.Workspace, MaxAttempts: h.Retry.MaxAttempts, MaxAge: h.Retry.MaxAge, Gen: h.Gen,
+		Workspace: h.Workspace, Filter: h.Filter, MaxAttempts: h.Retry.MaxAttempts, MaxAge: h.Retry.MaxAge, Gen: h.Gen,
 	})
 }
 
@@ -91,9 +95,10 @@ func ToHook(r hook.Record) (hook.Hook, error) {
 			Timeout: c.Timeout, SignatureAlgo: c.SignatureAlgo, Method: c.Method,
 			HeadersFormat: c.HeadersFormat, Payload: c.Payload, PayloadFormat: c.PayloadFormat,
 			Body: c.Body, BodyFormat: c.BodyFormat, Functions: c.Functions,
+			OldSecret: hook.NewSecret(c.OldSecret), OldSecretUntil: c.OldSecretUntil,
 		},
 		Name: d.Name, Enabled: d.Enabled, DisabledReason: d.DisabledReason, Tags: d.Tags,
-		Workspace: d.Workspace, Retry: hook.Retry{MaxAttempts: d.MaxAttempts, MaxAge: d.MaxAge},
+		Workspace: d.Workspace, Filter: d.Filter, Retry: hook.Retry{MaxAttempts: d.MaxAttempts, MaxAge: d.MaxAge},
 		Changed: r.Changed, Gen: gen,
 	}, nil
 }

@@ -522,6 +522,31 @@ func testLists(t *testing.T, s *suite) {
 		equal(t, "List of all prefixes, after an id", ids(page), want[:1])
 	})
 
+	t.Run("under what is no id there is no record, and a list may begin after any text", func(t *testing.T) {
+		base := newID()
+		want := []string{base + "/a", base + "/a\uFFFD", base + "/z"}
+		for _, id := range want {
+			s.write(t, hook.FeedNone, put(hook.KindToken, id, "x"))
+		}
+		for _, id := range []string{"", strings.Repeat("i", 1025), base + "/a\xff", base + "/a" + strings.Repeat("é", 1000), "\xff"} {
+			s.absent(t, "no id", hook.KindToken, id, s.now)
+		}
+		list := func(prefix, after string) []string {
+			t.Helper()
+			return ids(s.list(t, hook.KindToken, prefix, after, 2, s.now))
+		}
+		equal(t, "List after a text that is too long", list(base, base+"/a"+strings.Repeat("a", 2000)), want[1:])
+		equal(t, "List after characters that are too many", list(base, base+"/a"+strings.Repeat("é", 1000)), want[1:])
+		equal(t, "List after what is not UTF-8", list(base, base+"/a\xfe"), want[2:])
+		equal(t, "List after what is not UTF-8, and behind all", list(base, base+"/z\xff"), []string{})
+		equal(t, "List of a prefix that is too long", list(base+strings.Repeat("i", 1024), ""), []string{})
+		equal(t, "List of a prefix that is not UTF-8", list(base+"/a\xff", ""), []string{})
+		equal(t, "List of all prefixes, after what is not UTF-8 from its first byte", list("", "\xff"), []string{})
+		if page, _, err := s.List(t.Context(), hook.KindToken, "", base+"/a"+strings.Repeat("a", 2000), 1, s.now); err != nil || len(page) != 1 || page[0].ID != want[1] {
+			t.Errorf("List of all prefixes, after a text that is too long = %q, %v; want %q", ids(page), err, want[1])
+		}
+	})
+
 	t.Run("a page is never empty while there is more, however many are deleted or expired", func(t *testing.T) {
 		base := newID() + "/"
 		var changes, deletions []hook.Change

@@ -177,6 +177,48 @@ func testDeliveries(t *testing.T, s *suite) {
 		ok(t, "Deliveries of none", err)
 		equal(t, "Deliveries of none", got, []hook.Delivery{})
 	})
+
+	t.Run("Deliveries finds the rows of one event among a thousand hooks, most of which have none", func(t *testing.T) {
+		event := s.newRow("").Event
+		var rows []hook.Delivery
+		var keys []hook.DeliveryKey
+		for i := range 1000 {
+			d := s.newRow(newID())
+			d.Event = event
+			if i%11 == 0 {
+				rows = append(rows, d)
+			}
+			keys = append(keys, d.Key())
+		}
+		s.createAll(t, rows)
+		got, err := s.Deliveries(t.Context(), keys, s.now)
+		ok(t, "Deliveries", err)
+		byHook := func(a, b hook.Delivery) int { return cmp.Compare(a.HookID, b.HookID) }
+		slices.SortFunc(got, byHook)
+		slices.SortFunc(rows, byHook)
+		equal(t, "Deliveries", got, rows)
+	})
+
+	t.Run("under what is no key there is no row, beside those that are there", func(t *testing.T) {
+		d := s.newRow(newID())
+		s.create(t, d)
+		none := []hook.DeliveryKey{
+			{},
+			{HookID: d.HookID},
+			{EventID: d.Event.ID},
+			{HookID: d.HookID, EventID: strings.Repeat("e", 1025)},
+			{HookID: d.HookID, EventID: d.Event.ID + "\xff"},
+			{HookID: strings.Repeat("h", 3000), EventID: d.Event.ID},
+			{HookID: d.HookID + "\xff", EventID: d.Event.ID},
+			{HookID: d.HookID + "\x00", EventID: d.Event.ID},
+		}
+		for _, key := range none {
+			s.holdsNone(t, "no key", key)
+		}
+		got, err := s.Deliveries(t.Context(), append(none, d.Key()), s.now)
+		ok(t, "Deliveries", err)
+		equal(t, "Deliveries", got, []hook.Delivery{d})
+	})
 }
 
 // createAll stores rows that must not be there yet, many in one write.
@@ -477,6 +519,59 @@ func testConditions(t *testing.T, s *suite) {
 		_, err = s.RedeliverDelivery(t.Context(), d, was.ExpiresAt*1000)
 		is(t, "RedeliverDelivery of an expired row", err, hook.ErrStale)
 		s.holds(t, "after a refused redeliver", was)
+	})
+
+	t.Run("W5: a redelivered row does not expire, and begins a run of its own with what is given", func(t *testing.T) {
+		for _, status := range []hook.Status{hook.Failed, hook.Delivered, hook.Superseded} {
+			was := s.fullRow(newID(), status)
+			s.create(t, was)
+			d := was
+			d.Status, d.Reason, d.ExpiresAt = hook.Pending, "", 0
+			d.Run, d.Gen = was.Run+1, was.Gen+7
+			d.Attempt, d.Tries, d.Parks, d.Nudges = 0, 0, 0, 0
+			d.DueMS, d.WakeMS, d.DeadlineMS = s.now, s.now+2*minute, s.now+day
+			seq, err := s.RedeliverDelivery(t.Context(), d, s.now)
+			ok(t, "RedeliverDelivery", err)
+			d.Seq = seq
+			s.holds(t, "redelivered from "+string(status), d) // its history too
+			got, err := s.Delivery(t.Context(), d.Key(), (was.ExpiresAt+1)*1000)
+			ok(t, "Delivery after the expiry that it had", err)
+			equal(t, "Delivery after the expiry that it had", got, d)
+		}
+	})
+
+	t.Run("W5: a redeliver takes a pending row from who has claimed it and from who would wake it", func(t *testing.T) {
+		d := s.newRow(newID())
+		s.create(t, d)
+		claimed, err := s.ClaimDelivery(t.Context(), hook.Wake{DeliveryKey: d.Key(), Seq: d.Seq}, s.now+minute, s.now)
+		ok(t, "ClaimDelivery", err)
+		anew := claimed
+		anew.Run, anew.Attempt, anew.Tries, anew.LeaseMS, anew.DueMS, anew.WakeMS = 2, 0, 0, 0, s.now, s.now+2*minute
+		_, err = s.RedeliverDelivery(t.Context(), func() hook.Delivery { old := anew; old.Seq = d.Seq; return old }(), s.now)
+		is(t, "RedeliverDelivery as read before the claim", err, hook.ErrStale)
+		anew.Seq, err = s.RedeliverDelivery(t.Context(), anew, s.now)
+		ok(t, "RedeliverDelivery of a claimed row", err)
+		s.holds(t, "the redelivered row", anew)
+
+		_, err = s.UpdateDelivery(t.Context(), s.ended(claimed, hook.Failed), s.now)
+		is(t, "UpdateDelivery by who had claimed it", err, hook.ErrStale)
+		recorded, err := s.RecordDelivered(t.Context(), s.ended(claimed, hook.Delivered), s.now)
+		ok(t, "RecordDelivered", err)
+		if recorded {
+			t.Errorf("RecordDelivered by who had claimed it = true; want false")
+		}
+		for _, seq := range []int64{d.Seq, claimed.Seq} {
+			_, err = s.ClaimDelivery(t.Context(), hook.Wake{DeliveryKey: d.Key(), Seq: seq}, s.now+minute, s.now)
+			is(t, "ClaimDelivery by an earlier wake-up", err, hook.ErrStale)
+		}
+		nudged, err := s.NudgeDelivery(t.Context(), hook.Overdue{Wake: hook.Wake{DeliveryKey: d.Key(), Seq: claimed.Seq}, WakeMS: claimed.WakeMS}, s.now+hour)
+		ok(t, "NudgeDelivery", err)
+		if nudged {
+			t.Errorf("NudgeDelivery of the claim's end = true; want false")
+		}
+		s.holds(t, "after all of them", anew)
+		_, err = s.RedeliverDelivery(t.Context(), func() hook.Delivery { next := anew; next.Run++; return next }(), s.now)
+		ok(t, "RedeliverDelivery of what was redelivered", err)
 	})
 
 	t.Run("W5: of redelivers at the same time exactly one wins", func(t *testing.T) {
@@ -849,6 +944,22 @@ func testSuggestions(t *testing.T, s *suite) {
 		got, err = s.rows(t.Context(), hookID, "", all[len(all)-1].Event.ID, 10, s.now)
 		ok(t, "ListDeliveries", err)
 		equal(t, "the rows before the oldest", got, []hook.Delivery{})
+	})
+
+	t.Run("a list of rows may begin before any text", func(t *testing.T) {
+		d := s.ended(s.newRow(newID()), hook.Failed)
+		s.create(t, d)
+		for _, status := range []hook.Status{"", hook.Failed} {
+			for before, want := range map[string]int{"g": 1, "g" + strings.Repeat("é", 1000): 1, "g\xff": 1, "!" + strings.Repeat("e", 2000): 0} {
+				eventually(t, fmt.Sprintf("status %q, before %.10q", status, before), func() error {
+					got, err := s.rows(t.Context(), d.HookID, status, before, 10, s.now)
+					if err == nil && len(got) != want {
+						err = fmt.Errorf("ListDeliveries = %d rows; want %d", len(got), want)
+					}
+					return err
+				})
+			}
+		}
 	})
 
 	t.Run("a row moves from one status's list to another's, and is never shown in a status it is not in", func(t *testing.T) {

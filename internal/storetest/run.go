@@ -38,6 +38,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"conditions of delivery rows", testConditions},
 		{"suggestions about delivery rows", testSuggestions},
 		{"slots and windows", testSuppression},
+		{"open windows", testOpenSnoozes},
 		{"probes", testProbes},
 		{"idempotent posts", testIngest},
 	}

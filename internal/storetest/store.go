@@ -25,6 +25,10 @@ import (
 // nothing is written. Two changes of one record, or two rows of one delivery,
 // in one call are an error too. Texts read back as they were written, provided
 // they are UTF-8; bytes read back whatever they are.
+//
+// Under an id or a key that is empty, over 1,024 bytes, or not UTF-8 nothing is
+// stored. Get, Delivery, Deliveries, OpenSnoozes and EndSnooze answer so, and a
+// list may begin after, or before, any text: people may ask for what they like.
 type Store interface {
 	ConfigStore
 	DeliveryStore
@@ -80,7 +84,9 @@ type DeliveryStore interface {
 	// Delivery returns a row, or hook.ErrNotFound.
 	Delivery(ctx context.Context, key hook.DeliveryKey, now int64) (hook.Delivery, error)
 	// Deliveries returns those of the rows that exist, in any order. keys may
-	// be many, and name a row twice; it may be answered once or twice then.
+	// be many, be of many hooks, of hooks that are not there too, and name a
+	// row twice; it may be answered once or twice then. The rows are whole: as
+	// many are asked for at once as there is memory for.
 	Deliveries(ctx context.Context, keys []hook.DeliveryKey, now int64) ([]hook.Delivery, error)
 	// ClaimDelivery (W2) takes a pending row whose Seq is w.Seq for an attempt:
 	// Seq+1, Tries+1, LeaseMS and WakeMS = lease. It returns the row as it is
@@ -96,7 +102,8 @@ type DeliveryStore interface {
 	// something else is there: then nothing is written.
 	RecordDelivered(ctx context.Context, d hook.Delivery, now int64) (recorded bool, err error)
 	// RedeliverDelivery (W5) replaces a row of any status whose Seq is d.Seq by d
-	// with Seq+1. hook.ErrStale when the row is no longer so.
+	// with Seq+1, claimed or not: of a d with another Run, whoever holds the row
+	// cannot record an end any more. hook.ErrStale when the row is no longer so.
 	RedeliverDelivery(ctx context.Context, d hook.Delivery, now int64) (seq int64, err error)
 	// NudgeDelivery (W6) moves a pending row's WakeMS from o.WakeMS to later
 	// and raises Nudges; Seq stays. false when the row is not so any more.
@@ -137,6 +144,17 @@ type SuppressionStore interface {
 	// the reason, on condition that the window still ends at untilMS; false,
 	// and nothing written, otherwise.
 	AddSuppressed(ctx context.Context, hookID, key string, untilMS, n int64, lastEvent, reason string) (added bool, err error)
+	// OpenSnoozes returns up to limit of a hook's windows that are open at now,
+	// whose keys begin with prefix and come after `after`, in the order of the
+	// keys' bytes, and whether there may be more. A page may be short, but is
+	// never empty, while more is true. A window whose key is over 1,024 bytes
+	// or begins with "sha256#" need not be listed: match makes no such keys.
+	OpenSnoozes(ctx context.Context, hookID, prefix, after string, limit int, now int64) (page []hook.OpenSnooze, more bool, err error)
+	// EndSnooze (W10) ends a window that is open at now: its UntilMS becomes 0,
+	// and nothing else changes, so that AddSuppressed counts no more in it and
+	// the next Admit opens another. false, and nothing written, when none is
+	// open under that key.
+	EndSnooze(ctx context.Context, hookID, key string, now int64) (ended bool, err error)
 	// GiveBack (W9) undoes what the admission of d remembered, each only while
 	// d's event is the one that opened it (By): the slot forgets its Sig (Seen
 	// stays, Rev rises), the window's UntilMS becomes 0. Doing it twice is

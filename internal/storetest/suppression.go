@@ -508,3 +508,340 @@ func testSuppression(t *testing.T, s *suite) {
 		equal(t, "Snoozes", windows, map[string]hook.Snooze{})
 	})
 }
+
+// openWindows reads all pages of a hook's open windows with the given limit.
+func (s *suite) openWindows(t *testing.T, hookID, prefix, after string, limit int, now int64) []hook.OpenSnooze {
+	t.Helper()
+	all := []hook.OpenSnooze{}
+	for {
+		page, more, err := s.OpenSnoozes(t.Context(), hookID, prefix, after, limit, now)
+		ok(t, "OpenSnoozes", err)
+		if len(page) > limit {
+			t.Fatalf("OpenSnoozes returned %d windows; want at most %d", len(page), limit)
+		}
+		for _, w := range page {
+			if w.Key <= after {
+				t.Fatalf("OpenSnoozes after %q returned %q; want rising keys", after, w.Key)
+			}
+			after = w.Key
+		}
+		all = append(all, page...)
+		if !more {
+			return all
+		}
+		if len(page) == 0 {
+			t.Fatalf("OpenSnoozes(%q, after %q) returned an empty page and says that there is more", prefix, after)
+		}
+	}
+}
+
+func windowKeys(ws []hook.OpenSnooze) []string {
+	out := []string{}
+	for _, w := range ws {
+		out = append(out, w.Key)
+	}
+	return out
+}
+
+// endSnooze is EndSnooze, which must answer as wanted.
+func (s *suite) endSnooze(t *testing.T, what, hookID, key string, now int64, want bool) {
+	t.Helper()
+	ended, err := s.EndSnooze(t.Context(), hookID, key, now)
+	ok(t, "EndSnooze", err)
+	if ended != want {
+		t.Errorf("EndSnooze of %s = %v; want %v", what, ended, want)
+	}
+}
+
+// openMany opens windows of a minute, many in one admission.
+func (s *suite) openMany(t *testing.T, hookID string, keys []string) {
+	t.Helper()
+	for part := range slices.Chunk(keys, 99) {
+		a := hook.Admission{HookID: hookID, NowMS: s.now}
+		for _, key := range part {
+			a.Snoozes = append(a.Snoozes, claim(key, "by "+key, s.now))
+		}
+		s.admit(t, a)
+	}
+}
+
+func testOpenSnoozes(t *testing.T, s *suite) {
+	t.Run("a window is listed whole, with its key, while it is open", func(t *testing.T) {
+		hookID := newID()
+		full := claim("7#full", "", s.now)
+		full.Snooze = filled[hook.Snooze]()
+		bare := hook.SnoozeClaim{Key: "7#bare", Snooze: hook.Snooze{UntilMS: s.now + minute}}
+		s.admit(t, hook.Admission{HookID: hookID, NowMS: s.now, Snoozes: []hook.SnoozeClaim{full, bare}})
+		at := func(what string, now int64, want ...hook.SnoozeClaim) {
+			t.Helper()
+			ws := []hook.OpenSnooze{}
+			for _, c := range want {
+				ws = append(ws, hook.OpenSnooze{Key: c.Key, Snooze: c.Snooze})
+			}
+			equal(t, what, s.openWindows(t, hookID, "7#", "", 10, now), ws)
+		}
+		at("both", s.now, bare, full)
+		at("a millisecond before one ends", s.now+minute-1, bare, full)
+		at("when it ends", s.now+minute, full)
+		at("a second before the other is forgotten", full.ExpiresAt*1000-1, full)
+		at("when it is forgotten, open or not", full.ExpiresAt*1000)
+	})
+
+	t.Run("a window that was given back, or opened anew, is listed as it is now", func(t *testing.T) {
+		hookID := newID()
+		a := s.admitted(hookID, "", "7#w", 0)
+		s.admit(t, a)
+		ok(t, "GiveBack", s.GiveBack(t.Context(), a.Rows[0]))
+		equal(t, "given back", s.openWindows(t, hookID, "7#", "", 10, s.now), []hook.OpenSnooze{})
+		b := s.admitted(hookID, "", "7#w", 0)
+		s.admit(t, b)
+		added, err := s.AddSuppressed(t.Context(), hookID, "7#w", b.Snoozes[0].Snooze.UntilMS, 3, "an event", "snoozed")
+		ok(t, "AddSuppressed", err)
+		if !added {
+			t.Errorf("AddSuppressed = false; want true")
+		}
+		want := hook.OpenSnooze{Key: "7#w", Snooze: b.Snoozes[0].Snooze}
+		want.Suppressed, want.LastEvent, want.LastReason = 3, "an event", "snoozed"
+		equal(t, "opened anew", s.openWindows(t, hookID, "7#", "", 10, s.now), []hook.OpenSnooze{want})
+	})
+
+	t.Run("open windows are listed by prefix, in the order of their keys' bytes, whatever the page", func(t *testing.T) {
+		hookID, other := newID(), newID()
+		// The widest keys that events can have, and some that no event has.
+		long := "7#" + strings.Repeat("s", 255) + "/" + strings.Repeat("é", 127) + "#" + strings.Repeat("f", 32)
+		want := []string{"7#", "7#\u0001", "7# ", "7##", "7#%00", "7#%2F", "7#/", "7#A", "7#a", "7#a\"b", "7#a#", "7#a/b#c", "7#aa", long, "7#é", "7#日本", "7#\uFFFD", "7#😀", "7#\U0010FFFF"}
+		if !slices.IsSorted(want) {
+			t.Fatalf("the keys are not in the order of their bytes: %q", want)
+		}
+		// The hook as it was before, and as it will be, when it is made anew.
+		beside := []string{"6#a", "7", "7\"", "70#a", "71#", "77#a", "8#a"}
+		s.openMany(t, hookID, append(slices.Clone(beside), want...))
+		s.openMany(t, other, []string{"7#a", "7#z"})
+
+		for _, limit := range []int{1, 2, 7, len(want) - 1, len(want), len(want) + 1, 1000} {
+			got := s.openWindows(t, hookID, "7#", "", limit, s.now)
+			equal(t, fmt.Sprintf("limit %d", limit), windowKeys(got), want)
+			for _, w := range got {
+				equal(t, "the window", w.Snooze, hook.Snooze{UntilMS: s.now + minute, By: "by " + w.Key})
+			}
+		}
+		keys := func(prefix, after string, limit int) []string {
+			t.Helper()
+			return windowKeys(s.openWindows(t, hookID, prefix, after, limit, s.now))
+		}
+		all := slices.Sorted(slices.Values(append(slices.Clone(beside), want...)))
+		equal(t, "every prefix", keys("", "", 5), all)
+		equal(t, "every prefix, after one", keys("", "70#a", 5), all[slices.Index(all, "70#a")+1:])
+		equal(t, "another prefix", keys("6#", "", 5), []string{"6#a"})
+		equal(t, "a longer prefix", keys("7#a", "", 2), []string{"7#a", "7#a\"b", "7#a#", "7#a/b#c", "7#aa"})
+		equal(t, "a prefix that nobody has", keys("9#", "", 5), []string{})
+		equal(t, "after one of them", keys("7#", long, 2), want[slices.Index(want, long)+1:])
+		equal(t, "after what lies between two", keys("7#", "7#a0", 5), want[slices.Index(want, "7#aa"):])
+		equal(t, "after the prefix itself", keys("7#", "7#", 5), want[1:])
+		equal(t, "after what comes before the prefix", keys("7#", "6#a", 5), want)
+		equal(t, "after what comes after the prefix", keys("7#", "8#a", 5), []string{})
+		equal(t, "after the last", keys("7#", want[len(want)-1], 5), []string{})
+		equal(t, "those of another hook", windowKeys(s.openWindows(t, other, "7#", "", 1, s.now)), []string{"7#a", "7#z"})
+		equal(t, "those of a hook that has none", s.openWindows(t, newID(), "7#", "", 5, s.now), []hook.OpenSnooze{})
+
+		for _, key := range want {
+			s.endSnooze(t, fmt.Sprintf("%.20q", key), hookID, key, s.now, true)
+		}
+		equal(t, "when those of the prefix were ended", keys("", "", 5), beside)
+		equal(t, "those of another hook, then", windowKeys(s.openWindows(t, other, "7#", "", 1, s.now)), []string{"7#a", "7#z"})
+	})
+
+	t.Run("a page is never empty while there is more, however many windows have passed", func(t *testing.T) {
+		hookID := newID()
+		a := hook.Admission{HookID: hookID, NowMS: s.now}
+		admit := func() {
+			s.admit(t, a)
+			a.Snoozes = nil
+		}
+		var want []string
+		for i := range 120 {
+			c := claim(fmt.Sprintf("7#%03d", i), newEventID(), s.now)
+			switch {
+			case i%37 == 36:
+				want = append(want, c.Key)
+				c.Snooze.UntilMS = s.now + hour
+			case i%3 == 0:
+				c.Snooze.UntilMS, c.ExpiresAt = s.now+hour, s.now/1000+60 // forgotten
+			case i%3 == 1:
+				c.Snooze.UntilMS = 0 // given back
+			}
+			if a.Snoozes = append(a.Snoozes, c); len(a.Snoozes) == 60 {
+				admit()
+			}
+		}
+		for _, limit := range []int{1, 2, 3, 10, 200} {
+			equal(t, fmt.Sprintf("limit %d", limit), windowKeys(s.openWindows(t, hookID, "7#", "", limit, s.now+minute)), want)
+		}
+	})
+
+	t.Run("many windows, and more than a megabyte of them, are listed page by page", func(t *testing.T) {
+		hookID := newID()
+		var want []string
+		a := hook.Admission{HookID: hookID, NowMS: s.now}
+		for i := range 300 {
+			c := claim(fmt.Sprintf("7#%04d", i), newEventID(), s.now)
+			c.Snooze.LastReason = strings.Repeat("r", 5000)
+			if i < 250 {
+				c.Snooze.UntilMS = s.now + 1 // so that a whole megabyte has passed
+			} else {
+				want = append(want, c.Key)
+			}
+			if a.Snoozes = append(a.Snoozes, c); len(a.Snoozes) == 75 {
+				s.admit(t, a)
+				a.Snoozes = nil
+			}
+		}
+		for _, limit := range []int{7, 1000} {
+			equal(t, fmt.Sprintf("those that are open, limit %d", limit), windowKeys(s.openWindows(t, hookID, "7#", "", limit, s.now+1)), want)
+		}
+		if got := s.openWindows(t, hookID, "7#", "", 1000, s.now); len(got) != 300 {
+			t.Errorf("OpenSnoozes when all are open = %d windows; want 300", len(got))
+		}
+	})
+
+	t.Run("W10: an ended window's UntilMS is 0, and nothing else of it changes", func(t *testing.T) {
+		hookID := newID()
+		c := claim("7#w", "", s.now)
+		c.Snooze = filled[hook.Snooze]()
+		c.Snooze.UntilMS = s.now + minute
+		s.openMany(t, hookID, []string{"7#v"})
+		s.admit(t, hook.Admission{HookID: hookID, NowMS: s.now, Snoozes: []hook.SnoozeClaim{c}})
+		s.endSnooze(t, "an open window", hookID, "7#w", s.now, true)
+		want := c.Snooze
+		want.UntilMS = 0
+		equal(t, "the ended window", s.window(t, hookID, "7#w", s.now), want)
+		equal(t, "the ended window before its expiry, which stays", s.window(t, hookID, "7#w", c.ExpiresAt*1000-1), want)
+		equal(t, "the ended window at its expiry", s.window(t, hookID, "7#w", c.ExpiresAt*1000), hook.Snooze{})
+		equal(t, "OpenSnoozes", windowKeys(s.openWindows(t, hookID, "7#", "", 10, s.now)), []string{"7#v"})
+		s.endSnooze(t, "what was ended", hookID, "7#w", s.now, false)
+		equal(t, "the window that was ended twice", s.window(t, hookID, "7#w", s.now), want)
+	})
+
+	t.Run("W10: what has passed, was given back, is forgotten or not there cannot be ended", func(t *testing.T) {
+		hookID := newID()
+		a := s.admitted(hookID, "", "7#passed", 0)
+		s.admit(t, a)
+		until := a.Snoozes[0].Snooze.UntilMS
+		s.endSnooze(t, "a window that has just passed", hookID, "7#passed", until, false)
+		equal(t, "the window that has passed", s.window(t, hookID, "7#passed", s.now), a.Snoozes[0].Snooze)
+		s.endSnooze(t, "the same in its last millisecond", hookID, "7#passed", until-1, true)
+
+		b := s.admitted(hookID, "", "7#back", 0)
+		s.admit(t, b)
+		ok(t, "GiveBack", s.GiveBack(t.Context(), b.Rows[0]))
+		s.endSnooze(t, "a window that was given back", hookID, "7#back", s.now, false)
+
+		c := s.admitted(hookID, "", "7#forgotten", 0)
+		c.Snoozes[0].ExpiresAt, c.Snoozes[0].Snooze.UntilMS = s.now/1000+60, s.now+hour
+		s.admit(t, c)
+		end := c.Snoozes[0].ExpiresAt * 1000
+		s.endSnooze(t, "a window that is forgotten", hookID, "7#forgotten", end, false)
+		equal(t, "the window that is forgotten", s.window(t, hookID, "7#forgotten", end-1), c.Snoozes[0].Snooze)
+
+		s.endSnooze(t, "nothing", hookID, "7#nobody's", s.now, false)
+		s.endSnooze(t, "another hook's", newID(), "7#forgotten", s.now, false)
+		windows, err := s.Snoozes(t.Context(), hookID, []string{"7#nobody's"}, s.now)
+		ok(t, "Snoozes", err)
+		equal(t, "Snoozes after EndSnooze of nothing", windows, map[string]hook.Snooze{})
+	})
+
+	t.Run("W10: a window that was ended counts no more, and the next admission opens another", func(t *testing.T) {
+		hookID := newID()
+		a := s.admitted(hookID, "", "7#w", 0)
+		s.admit(t, a)
+		until := a.Snoozes[0].Snooze.UntilMS
+		s.endSnooze(t, "an open window", hookID, "7#w", s.now, true)
+		added, err := s.AddSuppressed(t.Context(), hookID, "7#w", until, 1, "e", "r")
+		ok(t, "AddSuppressed", err)
+		if added {
+			t.Errorf("AddSuppressed to a window that was ended = true; want false")
+		}
+		b := s.admitted(hookID, "", "7#w", 0)
+		b.NowMS++
+		b.Snoozes[0].Snooze.UntilMS++
+		s.admit(t, b)
+		s.holds(t, "the next event's row", b.Rows[0])
+		ok(t, "GiveBack", s.GiveBack(t.Context(), a.Rows[0])) // of who holds nothing any more
+		equal(t, "the next window", s.window(t, hookID, "7#w", s.now), b.Snoozes[0].Snooze)
+		s.endSnooze(t, "the next window", hookID, "7#w", s.now, true)
+	})
+
+	t.Run("W10: of enders at the same time exactly one ends the window", func(t *testing.T) {
+		hookID := newID()
+		s.openMany(t, hookID, []string{"7#w"})
+		oneWins(t, "EndSnooze", race(func(int) error {
+			return won(s.EndSnooze(t.Context(), hookID, "7#w", s.now))
+		}), errLost)
+	})
+
+	t.Run("W10: of counting, ending and admitting at the same time, no count is lost and no window stays that was not opened", func(t *testing.T) {
+		hookID := newID()
+		first := s.admitted(hookID, "", "7#w", 0)
+		s.admit(t, first)
+		until := first.Snoozes[0].Snooze.UntilMS
+		next := s.admitted(hookID, "", "7#w", 0)
+		next.NowMS++
+		next.Snoozes[0].Snooze.UntilMS++ // told apart
+		answers := race(func(worker int) error {
+			switch worker {
+			case 0:
+				return won(s.EndSnooze(t.Context(), hookID, "7#w", s.now))
+			case 1:
+				return patiently(func() error { return s.Admit(t.Context(), next) })
+			}
+			return won(s.AddSuppressed(t.Context(), hookID, "7#w", until, 1, "e", "r"))
+		})
+		for i, err := range answers {
+			if err != nil && !errors.Is(err, errLost) && !errors.Is(err, hook.ErrStale) {
+				t.Errorf("worker %d: %v", i, err)
+			}
+		}
+		ended, opened, counted := answers[0] == nil, answers[1] == nil, int64(0)
+		for _, err := range answers[2:] {
+			if err == nil {
+				counted++
+			}
+		}
+		got := s.window(t, hookID, "7#w", s.now)
+		what := fmt.Sprintf("ended %v, opened %v, counted %d: window %+v", ended, opened, counted, got)
+		switch {
+		case !ended:
+			t.Errorf("%s: a window was open all the time", what)
+		case opened:
+			// The end came between the two windows; the counts are the first's.
+			equal(t, what, got, next.Snoozes[0].Snooze)
+		case got.UntilMS != 0 || got.Suppressed != counted || got.By != first.Snoozes[0].Snooze.By:
+			t.Errorf("%s: want the first window, ended, with its counts", what)
+		}
+	})
+
+	t.Run("under what is no key there is no window", func(t *testing.T) {
+		hookID := newID()
+		s.openMany(t, hookID, []string{"7#a", "7#\uFFFD", "7#z", "k"})
+		for _, key := range []string{"", "7#\xff", "7#a\x00", strings.Repeat("k", 1025), "7#" + strings.Repeat("é", 2000)} {
+			s.endSnooze(t, fmt.Sprintf("%.10q", key), hookID, key, s.now, false)
+		}
+		keys := func(prefix, after string) []string {
+			t.Helper()
+			return windowKeys(s.openWindows(t, hookID, prefix, after, 2, s.now))
+		}
+		all := []string{"7#a", "7#z", "7#\uFFFD", "k"}
+		for _, hooks := range []string{"", hookID + "\x00" + "7#", strings.Repeat("h", 3000)} {
+			equal(t, fmt.Sprintf("those of hook %.10q", hooks), s.openWindows(t, hooks, "", "", 2, s.now), []hook.OpenSnooze{})
+			s.endSnooze(t, "a window of such a hook", hooks, "a", s.now, false)
+		}
+		equal(t, "a prefix that is too long", keys(strings.Repeat("k", 1025), ""), []string{})
+		equal(t, "a prefix that is not UTF-8", keys("7#\xff", ""), []string{})
+		equal(t, "after a key that is too long", keys("", "7#a"+strings.Repeat("é", 1000)), all[1:])
+		equal(t, "after a key that is too long, of a prefix", keys("7#", "7#a"+strings.Repeat("é", 1000)), all[1:3])
+		equal(t, "after a key that is not UTF-8", keys("", "7#a\xff"), all[1:])
+		equal(t, "after a key that is not UTF-8, and behind all of a prefix", keys("7#", "7#\xff"), []string{})
+		equal(t, "after a key that is not UTF-8 from its first byte", keys("", "\xff"), []string{})
+		equal(t, "all of them, still", keys("", ""), all)
+	})
+}
