@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"eventhooks/internal/hook"
 	"eventhooks/internal/strictjson"
@@ -49,9 +50,23 @@ func KeysOf(h hook.Hook, s hook.Source, ev hook.Event) (Keys, error) {
 	default:
 		k.Slot = "all"
 	}
-	prefix := strconv.FormatInt(h.Gen, 10) + "#" + ev.Source + "/" + ev.Event + "#"
+	prefix := KeyPrefix(h) + ev.Source + "/" + ev.Event + "#"
 	k.Slot, k.Snooze = prefix+k.Slot, prefix+k.Snooze
 	return k, nil
+}
+
+// KeyPrefix returns what the keys of a hook begin with, as it is now: those of
+// one that had its id before begin otherwise.
+func KeyPrefix(h hook.Hook) string { return strconv.FormatInt(h.Gen, 10) + "#" }
+
+// KeyEvent returns the source and event that a slot's or a window's key is of;
+// "" for what is no such key.
+func KeyEvent(key string) (source, event string) {
+	_, rest, _ := strings.Cut(key, "#")
+	if i := strings.LastIndexByte(rest, '#'); i >= 0 {
+		source, event, _ = strings.Cut(rest[:i], "/")
+	}
+	return source, event
 }
 
 // signature is the SHA-256, cut to 128 bits, of the canonical JSON of some

@@ -11,40 +11,47 @@ import (
 	"eventhooks/internal/hook"
 )
 
-// Index finds the hooks that are bound to a source and event. The zero value is
-// empty and ready. Not safe for concurrent use while it changes.
+// Index finds the hooks that want an event. The zero value is empty and ready.
+// Not safe for concurrent use while it changes.
 type Index struct {
-	byID    map[string]hook.Hook
-	buckets map[bucket][]hook.Hook // in the order of ids
+	byID    map[string]*entry
+	buckets map[bucket][]*entry // in the order of ids
 }
 
 // bucket is what a hook is bound to; event "" is every event of the source.
 type bucket struct{ source, event string }
 
-func bucketOf(h hook.Hook) bucket { return bucket{h.Source, h.Event} }
+// entry is a hook with its filter.
+type entry struct {
+	hook   hook.Hook
+	filter lazyFilter
+}
 
-func byHookID(h hook.Hook, id string) int { return cmp.Compare(h.ID, id) }
+func (e *entry) bucket() bucket { return bucket{e.hook.Source, e.hook.Event} }
+
+func byHookID(e *entry, id string) int { return cmp.Compare(e.hook.ID, id) }
 
 // Put adds a hook or replaces the one with its id.
 func (x *Index) Put(h hook.Hook) {
 	if x.byID == nil {
-		x.byID, x.buckets = map[string]hook.Hook{}, map[bucket][]hook.Hook{}
+		x.byID, x.buckets = map[string]*entry{}, map[bucket][]*entry{}
 	}
 	x.Remove(h.ID)
-	x.byID[h.ID] = h
-	b := bucketOf(h)
+	e := &entry{hook: h}
+	x.byID[h.ID] = e
+	b := e.bucket()
 	i, _ := slices.BinarySearchFunc(x.buckets[b], h.ID, byHookID)
-	x.buckets[b] = slices.Insert(x.buckets[b], i, h)
+	x.buckets[b] = slices.Insert(x.buckets[b], i, e)
 }
 
 // Remove takes a hook out, if it is there.
 func (x *Index) Remove(id string) {
-	h, ok := x.byID[id]
+	e, ok := x.byID[id]
 	if !ok {
 		return
 	}
 	delete(x.byID, id)
-	b := bucketOf(h)
+	b := e.bucket()
 	if i, found := slices.BinarySearchFunc(x.buckets[b], id, byHookID); found {
 		x.buckets[b] = slices.Delete(x.buckets[b], i, i+1)
 	}
@@ -55,8 +62,10 @@ func (x *Index) Remove(id string) {
 
 // Hook returns the hook with that id.
 func (x *Index) Hook(id string) (hook.Hook, bool) {
-	h, ok := x.byID[id]
-	return h, ok
+	if e, ok := x.byID[id]; ok {
+		return e.hook, true
+	}
+	return hook.Hook{}, false
 }
 
 // Len returns the number of hooks.
@@ -64,26 +73,42 @@ func (x *Index) Len() int { return len(x.byID) }
 
 // Match appends to dst the hooks that want the event. The cost is that of the
 // hooks bound to the event's source and event, however many others there are.
+// The event's data are read once, and only if one of those has a filter. Safe
+// for concurrent use while the index does not change.
 func (x *Index) Match(dst []hook.Hook, ev hook.Event) []hook.Hook {
-	for _, h := range x.buckets[bucket{ev.Source, ev.Event}] {
-		if Refusal(h, ev) == "" {
-			dst = append(dst, h)
-		}
-	}
+	d := data{raw: ev.Data}
+	dst = appendWanting(dst, x.buckets[bucket{ev.Source, ev.Event}], ev, &d)
 	if ev.Event == "" {
 		return dst
 	}
-	for _, h := range x.buckets[bucket{ev.Source, ""}] {
-		if Refusal(h, ev) == "" {
-			dst = append(dst, h)
+	return appendWanting(dst, x.buckets[bucket{ev.Source, ""}], ev, &d)
+}
+
+func appendWanting(dst []hook.Hook, entries []*entry, ev hook.Event, d *data) []hook.Hook {
+	for _, e := range entries {
+		if unasked(&e.hook, &ev) == "" && (len(e.hook.Filter) == 0 || d.fit(e.filter.pattern(e.hook.Filter))) {
+			dst = append(dst, e.hook)
 		}
 	}
 	return dst
 }
 
 // Refusal says why a hook that is bound to the event's source and event does
-// not want it, in a word; "" when it does. The cheapest reason comes first.
+// not want it, in a word; "" when it does. The cheapest reason comes first. It
+// reads the hook's filter and the event's data each time: an Index does so once.
 func Refusal(h hook.Hook, ev hook.Event) string {
+	if why := unasked(&h, &ev); why != "" || len(h.Filter) == 0 {
+		return why
+	}
+	d := data{raw: ev.Data}
+	if !d.fit(parseFilter(h.Filter)) {
+		return "filter"
+	}
+	return ""
+}
+
+// unasked is Refusal without the filter.
+func unasked(h *hook.Hook, ev *hook.Event) string {
 	switch {
 	case !h.Enabled:
 		return "disabled"
