@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -217,6 +218,22 @@ func TestRequest_headers(t *testing.T) {
 			t.Errorf("Traceparent = %q; want none", got)
 		}
 	})
+	t.Run("a hook that was never stored has an id of zeros", func(t *testing.T) {
+		h := webhook("http://127.0.0.1")
+		h.ID, h.Changed = "", 0
+		headers := get(h, healthEvent)
+		id := healthEvent.ID + "_00000000-0000-0000-0000-000000000000"
+		if got := headers["Webhook-Id"]; len(got) != 1 || got[0] != id {
+			t.Errorf("Webhook-Id = %q; want %s", got, id)
+		}
+		req, err := r.Request(h, healthEvent, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sign.Verify(h.Config.Secret, req.Headers, req.Body, now); err != nil {
+			t.Errorf("Verify: %v", err)
+		}
+	})
 	t.Run("nobody else's map is touched", func(t *testing.T) {
 		h := webhook("http://127.0.0.1")
 		h.Config.Headers = map[string]string{"x-a": "1"}
@@ -350,14 +367,103 @@ func TestDo_unrendered(t *testing.T) {
 		t.Errorf("Do of a hook that does not compile = %+v; want final, unrendered, naming the field", out)
 	}
 
-	h.Handler = hook.HandlerLambda
+	h.Handler = "smtp"
 	out = newRunner(t, nil).Do(t.Context(), h, healthEvent, now)
-	if out.Verdict != hook.Final || out.Reason != hook.ReasonUnrendered || !strings.Contains(out.Error, `"lambda" is not supported`) {
-		t.Errorf("Do of a lambda hook = %+v; want final, saying why", out)
+	if out.Verdict != hook.Final || out.Reason != hook.ReasonUnrendered || !strings.Contains(out.Error, `"smtp" is not supported`) {
+		t.Errorf("Do of a hook with an unknown handler = %+v; want final, saying why", out)
 	}
 	if len(got) > 0 {
 		t.Error("the receiver was called")
 	}
+}
+
+func TestDo_lambdaWaits(t *testing.T) {
+	h := lambda("return function() return true end")
+	out := newRunner(t, nil).Do(t.Context(), h, healthEvent, now)
+	want := hook.Outcome{Verdict: hook.Retryable, Error: "this version checks lambda functions but does not run them yet"}
+	if diff := cmp.Diff(want, out); diff != "" {
+		t.Errorf("Do (-want +got):\n%s", diff)
+	}
+	if req, err := newRunner(t, nil).Request(h, healthEvent, now); err == nil || !strings.Contains(err.Error(), "makes no request") {
+		t.Errorf("Request = %+v, %v; want an error", req, err)
+	}
+}
+
+func lambda(functions ...string) hook.Hook {
+	return hook.Hook{ID: "c57340ab-9fed-40fd-bb7e-1cef8d37c2df", Handler: hook.HandlerLambda, Enabled: true, Changed: 1, Config: hook.Config{Functions: functions}}
+}
+
+// TestDo_rotation: during a rotation's grace a receiver that knows either
+// secret takes what it gets, and one that checks Kong's header knows the old.
+func TestDo_rotation(t *testing.T) {
+	current, old := hook.NewSecret("whsec_bmV3IHNlY3JldA=="), hook.NewSecret("topsecret")
+	url, got := receiver(t, nil)
+	h := webhook(url)
+	h.Config.Secret, h.Config.OldSecret, h.Config.OldSecretUntil = current, old, now.Unix()+hook.RotationGrace
+	end := time.Unix(h.Config.OldSecretUntil, 0)
+	for _, c := range []struct {
+		name    string
+		at      time.Time
+		by      []hook.Secret // who signs webhook-signature
+		kong    hook.Secret
+		refused []hook.Secret
+	}{
+		{"at its beginning both sign", now, []hook.Secret{current, old}, old, nil},
+		{"just before its end both sign", end.Add(-time.Nanosecond), []hook.Secret{current, old}, old, nil},
+		{"at its end the new one signs alone", end, []hook.Secret{current}, current, []hook.Secret{old}},
+		{"long after its end the new one signs alone", end.Add(time.Hour), []hook.Secret{current}, current, []hook.Secret{old}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if out := newRunner(t, nil).Do(t.Context(), h, healthEvent, c.at); out.Verdict != hook.Success {
+				t.Fatalf("Do = %+v; want a success", out)
+			}
+			r := <-got
+			id := r.header.Get(sign.HeaderID)
+			var want []string
+			for _, s := range c.by {
+				want = append(want, sign.Standard(s, id, c.at, []byte(r.body)))
+				if err := sign.Verify(s, r.header, []byte(r.body), c.at); err != nil {
+					t.Errorf("Verify with a secret that signed: %v", err)
+				}
+			}
+			if got := r.header.Get(sign.HeaderStandard); got != strings.Join(want, " ") {
+				t.Errorf("webhook-signature: %q; want %q", got, want)
+			}
+			if got, want := r.header.Get(sign.HeaderKong), sign.Kong(c.kong, hook.SignatureSHA256, []byte(r.body)); got != want {
+				t.Errorf("x-kong-signature: %q; want %q", got, want)
+			}
+			for _, s := range c.refused {
+				if err := sign.Verify(s, r.header, []byte(r.body), c.at); !errors.Is(err, sign.ErrMismatch) {
+					t.Errorf("Verify with a secret that did not sign: %v; want ErrMismatch", err)
+				}
+			}
+		})
+	}
+	t.Run("finished, the new one signs alone", func(t *testing.T) {
+		h := h
+		h.Config.OldSecret, h.Config.OldSecretUntil = hook.Secret{}, 0
+		req, err := newRunner(t, nil).Request(h, healthEvent, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := req.Headers[sign.HeaderStandard]; len(got) != 1 || strings.Contains(got[0], " ") {
+			t.Errorf("webhook-signature: %q; want one", got)
+		}
+		if got, want := req.Headers[sign.HeaderKong], sign.Kong(current, hook.SignatureSHA256, req.Body); len(got) != 1 || got[0] != want {
+			t.Errorf("x-kong-signature: %q; want %q", got, want)
+		}
+	})
+	t.Run("Kong's older signature is of the old one too", func(t *testing.T) {
+		h := h
+		h.Config.SignatureAlgo = hook.SignatureSHA1
+		req, err := newRunner(t, nil).Request(h, healthEvent, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := req.Headers[sign.HeaderKong], sign.Kong(old, hook.SignatureSHA1, req.Body); len(got) != 1 || got[0] != want {
+			t.Errorf("x-kong-signature: %q; want %q", got, want)
+		}
+	})
 }
 
 func TestDo_everyStatus(t *testing.T) {
@@ -715,7 +821,21 @@ func TestCheck(t *testing.T) {
 	}{
 		{"a webhook", func(h *hook.Hook) { h.Handler = hook.HandlerWebhook }, hook.FieldErrors{}},
 		{"a log", func(h *hook.Hook) { *h = hook.Hook{Handler: hook.HandlerLog} }, hook.FieldErrors{}},
-		{"a handler that is not there", func(h *hook.Hook) { h.Handler = hook.HandlerLambda }, hook.FieldErrors{"handler": "expected one of: log, webhook, webhook-custom"}},
+		{"a handler that is not there", func(h *hook.Hook) { h.Handler = "smtp" }, hook.FieldErrors{"handler": "unknown type: smtp; expected one of: webhook, webhook-custom, log, lambda"}},
+		{"a lambda", func(h *hook.Hook) {
+			*h = lambda("return function (data, event, source, pid) return true end", "local function f() end return f")
+		}, hook.FieldErrors{}},
+		{"a lambda without functions is for others to refuse", func(h *hook.Hook) { *h = lambda() }, hook.FieldErrors{}},
+		{"every fault of a lambda's functions at once", func(h *hook.Hook) {
+			*h = lambda("return 5", "return function() return true end", "return function()\n  tru\nend", "", strings.Repeat(" ", 32<<10+1))
+		}, hook.FieldErrors{
+			"config.functions.1": "Bad return value from function, expected function type, got number",
+			"config.functions.3": "Error parsing function: line 3: syntax error near 'end'",
+			"config.functions.4": "Bad return value from function, expected function type, got nil",
+			"config.functions.5": "Error parsing function: larger than 32 KB",
+		}},
+		{"as many functions as there may be", func(h *hook.Hook) { *h = lambda(slices.Repeat([]string{"return f"}, 20)...) }, hook.FieldErrors{}},
+		{"too many functions", func(h *hook.Hook) { *h = lambda(slices.Repeat([]string{"return 5"}, 21)...) }, hook.FieldErrors{"config.functions": "length must be at most 20"}},
 		{"a method in lower case", func(h *hook.Hook) { h.Config.Method = "post" }, hook.FieldErrors{"config.method": "invalid value: post"}},
 		{"a method that is none", func(h *hook.Hook) { h.Config.Method = "PO ST" }, hook.FieldErrors{"config.method": "invalid value: PO ST"}},
 		{"a tunnel", func(h *hook.Hook) { h.Config.Method = "CONNECT" }, hook.FieldErrors{"config.method": "invalid value: CONNECT"}},
@@ -726,22 +846,20 @@ func TestCheck(t *testing.T) {
 				"webhook-signature": "x", "x-kong-signature": "x", "traceparent": "x", "upgrade": "h2c", "x-fine": "x", "authorization": "Bearer t",
 			}
 		}, hook.FieldErrors{
-			"config.headers.host": "cannot contain 'host' header", "config.headers.Content-Length": "cannot contain 'Content-Length' header",
-			"config.headers.transfer-encoding": "cannot contain 'transfer-encoding' header", "config.headers.CONNECTION": "cannot contain 'CONNECTION' header",
-			"config.headers.user-agent": "cannot contain 'user-agent' header", "config.headers.webhook-id": "cannot contain 'webhook-id' header",
-			"config.headers.Webhook-Timestamp": "cannot contain 'Webhook-Timestamp' header", "config.headers.webhook-signature": "cannot contain 'webhook-signature' header",
-			"config.headers.x-kong-signature": "cannot contain 'x-kong-signature' header", "config.headers.traceparent": "cannot contain 'traceparent' header",
-			"config.headers.upgrade": "cannot contain 'upgrade' header",
+			"config.headers.host": "reserved header", "config.headers.Content-Length": "reserved header", "config.headers.transfer-encoding": "reserved header",
+			"config.headers.CONNECTION": "reserved header", "config.headers.user-agent": "reserved header", "config.headers.webhook-id": "reserved header",
+			"config.headers.Webhook-Timestamp": "reserved header", "config.headers.webhook-signature": "reserved header",
+			"config.headers.x-kong-signature": "reserved header", "config.headers.traceparent": "reserved header", "config.headers.upgrade": "reserved header",
 		}},
 		{"header names and values", func(h *hook.Hook) {
 			h.Config.Headers = map[string]string{"x y": "1", "": "1", "x:": "1", "é": "1", "x-a": "1\r\nx-b: 2", "x-c": "é", "X-D": "1", "x-d": "2"}
 		}, hook.FieldErrors{
-			"config.headers.x y": "bad header name 'x y', allowed characters are A-Z, a-z, 0-9 and !#$%&'*+-.^_`|~",
-			"config.headers.":    "bad header name '', allowed characters are A-Z, a-z, 0-9 and !#$%&'*+-.^_`|~",
-			"config.headers.x:":  "bad header name 'x:', allowed characters are A-Z, a-z, 0-9 and !#$%&'*+-.^_`|~",
-			"config.headers.é":   "bad header name 'é', allowed characters are A-Z, a-z, 0-9 and !#$%&'*+-.^_`|~",
-			"config.headers.x-a": "header values cannot contain control characters",
-			"config.headers.x-d": "the same header as 'X-D'",
+			"config.headers.x y": "invalid header name",
+			"config.headers.":    "invalid header name",
+			"config.headers.x:":  "invalid header name",
+			"config.headers.é":   "invalid header name",
+			"config.headers.x-a": "must not contain control characters",
+			"config.headers.x-d": "differs from X-D in case only",
 		}},
 		{"templates", func(h *hook.Hook) {
 			h.Config.HeadersFormat = true

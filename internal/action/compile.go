@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"eventhooks/internal/hook"
+	"eventhooks/internal/lua"
 	"eventhooks/internal/render"
 	"eventhooks/internal/sign"
 )
@@ -38,11 +39,30 @@ type header struct {
 	tmpl  *render.Template
 }
 
-// Check reports what is wrong with a hook's action, by field: templates that do
-// not parse, headers that cannot be sent, a handler that this version does not
-// have. That fields are there and of the right type is for others to check.
+// Check reports all that is wrong with a hook's action, by field: templates that
+// do not parse, headers that cannot be sent, Lua that is none, a handler that
+// does not exist. The n-th of a lambda's functions, counted from 1, is the field
+// "config.functions.<n>". That fields are there and of the right type is for
+// others to check.
 func Check(h hook.Hook) hook.FieldErrors {
-	return compile(h).faults
+	faults := compile(h).faults
+	if h.Handler == hook.HandlerLambda {
+		checkFunctions(h.Config.Functions, faults)
+	}
+	return faults
+}
+
+// checkFunctions is no part of a plan: only who saves a hook waits for it.
+func checkFunctions(functions []string, faults hook.FieldErrors) {
+	if len(functions) > lua.MaxFunctions {
+		faults.Add("config.functions", "length must be at most %d", lua.MaxFunctions)
+		return
+	}
+	for i, source := range functions {
+		if err := lua.Check(source); err != nil {
+			faults.Add("config.functions."+strconv.Itoa(i+1), "%s", err)
+		}
+	}
 }
 
 // Names returns the top-level names of event values that the hook's templates
@@ -87,7 +107,7 @@ func (p *plan) err() error {
 func compile(h hook.Hook) *plan {
 	p := &plan{handler: h.Handler, config: h.Config, faults: hook.FieldErrors{}}
 	switch h.Handler {
-	case hook.HandlerLog:
+	case hook.HandlerLog, hook.HandlerLambda:
 		return p
 	case hook.HandlerWebhook:
 		p.compileHeaders(false)
@@ -98,7 +118,8 @@ func compile(h hook.Hook) *plan {
 		}
 		p.compileBody()
 	default:
-		p.faults.Add("handler", "expected one of: %s, %s, %s", hook.HandlerLog, hook.HandlerWebhook, hook.HandlerCustom)
+		p.faults.Add("handler", "unknown type: %s; expected one of: %s, %s, %s, %s", h.Handler,
+			hook.HandlerWebhook, hook.HandlerCustom, hook.HandlerLog, hook.HandlerLambda)
 		return p
 	}
 	if fault := sign.CheckSecret(h.Config.Secret); fault != "" {
@@ -139,13 +160,13 @@ func (p *plan) compileHeaders(format bool) {
 		canonical := http.CanonicalHeaderKey(name)
 		switch other := seen[canonical]; {
 		case !isToken(name):
-			p.faults.Add(field, "bad header name '%s', allowed characters are A-Z, a-z, 0-9 and !#$%%&'*+-.^_`|~", name)
+			p.faults.Add(field, "invalid header name")
 			continue
 		case reserved(canonical):
-			p.faults.Add(field, "cannot contain '%s' header", name)
+			p.faults.Add(field, "reserved header")
 			continue
 		case other != "":
-			p.faults.Add(field, "the same header as '%s'", other)
+			p.faults.Add(field, "differs from %s in case only", other)
 			continue
 		}
 		seen[canonical] = name
@@ -154,7 +175,7 @@ func (p *plan) compileHeaders(format bool) {
 		}
 		hd := header{name: canonical, value: strings.TrimSpace(value)}
 		if !isPrintable(value) {
-			p.faults.Add(field, "header values cannot contain control characters")
+			p.faults.Add(field, "must not contain control characters")
 			continue
 		}
 		if format {

@@ -2,6 +2,7 @@ package action
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -23,9 +24,12 @@ const (
 // Request returns the HTTP request of a hook for an event, exactly as Do would
 // send it at the given time. The error says why it cannot be built; no later
 // attempt would cure that. It shows nothing of the event.
+//
+// A hook that was never stored, without an id, is taken for one whose id is all
+// zeros.
 func (r *Runner) Request(h hook.Hook, ev hook.Event, at time.Time) (hook.Request, error) {
 	if !h.Calls() {
-		return hook.Request{}, errHandler(h.Handler)
+		return hook.Request{}, fmt.Errorf("a hook whose handler is %q makes no request", h.Handler)
 	}
 	p, err := r.plan(h)
 	if err != nil {
@@ -66,20 +70,31 @@ func (r *Runner) Request(h hook.Hook, ev hook.Event, at time.Time) (hook.Request
 
 // ours sets the headers that every request carries, over the hook's own.
 func (r *Runner) ours(req hook.Request, h hook.Hook, ev hook.Event, at time.Time) {
-	id := hook.DeliveryKey{HookID: h.ID, EventID: ev.ID}.WebhookID()
+	id := hook.DeliveryKey{HookID: cmp.Or(h.ID, unstoredID), EventID: ev.ID}.WebhookID()
 	req.Headers["User-Agent"] = []string{r.agent}
 	req.Headers[sign.HeaderID] = []string{id}
 	req.Headers[sign.HeaderTimestamp] = []string{strconv.FormatInt(at.Unix(), 10)}
 	if ev.Traceparent != "" && isPrintable(ev.Traceparent) {
 		req.Headers["Traceparent"] = []string{ev.Traceparent}
 	}
-	if s := sign.Standard(h.Config.Secret, id, at, req.Body); s != "" {
+	// While a secret is being replaced, webhook-signature is of both, for
+	// receivers that know either. x-kong-signature holds one, which stays that
+	// of the old secret until the end: its receivers change over last.
+	old, rotating := h.Config.Rotating(at.Unix())
+	if s := sign.Standard(h.Config.Secret, id, at, req.Body, old); s != "" {
 		req.Headers[sign.HeaderStandard] = []string{s}
 	}
-	if s := sign.Kong(h.Config.Secret, h.Config.SignatureAlgorithm(), req.Body); s != "" {
+	kong := h.Config.Secret
+	if rotating {
+		kong = old
+	}
+	if s := sign.Kong(kong, h.Config.SignatureAlgorithm(), req.Body); s != "" {
 		req.Headers[sign.HeaderKong] = []string{s}
 	}
 }
+
+// unstoredID stands for the id of a hook that was never stored.
+const unstoredID = "00000000-0000-0000-0000-000000000000"
 
 // customBody returns the body of a webhook-custom request, and the content
 // type it has unless the hook names one; "" for none. body wins over payload;

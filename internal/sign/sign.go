@@ -36,17 +36,30 @@ const Prefix = "whsec_"
 // of "<id>.<at in Unix seconds>.<body>" (Standard Webhooks 1.0). The key is
 // what the base64 after "whsec_" says; the secret's own bytes when it has no
 // such prefix, or no base64 after it. An empty key signs nothing: "".
-func Standard(secret hook.Secret, id string, at time.Time, body []byte) string {
+//
+// Each of old signs too, "v1,<base64> v1,<base64>": while a secret is being
+// replaced, receivers may know either.
+func Standard(secret hook.Secret, id string, at time.Time, body []byte, old ...hook.Secret) string {
+	seconds := strconv.FormatInt(at.Unix(), 10)
+	value := standardValue(secret, id, seconds, body)
+	for _, s := range old {
+		value = strings.TrimSpace(value + " " + standardValue(s, id, seconds, body))
+	}
+	return value
+}
+
+func standardValue(secret hook.Secret, id, seconds string, body []byte) string {
 	key := standardKey(secret)
 	if len(key) == 0 {
 		return ""
 	}
-	return versionOne + base64.StdEncoding.EncodeToString(standardSum(key, id, strconv.FormatInt(at.Unix(), 10), body))
+	return versionOne + base64.StdEncoding.EncodeToString(standardSum(key, id, seconds, body))
 }
 
 // Kong returns the value of x-kong-signature: "sha256=<hex>", or "sha1=<hex>"
 // when algorithm is hook.SignatureSHA1, as Kong signed before 3.14. The key is
-// the secret's bytes, whatever its prefix. An empty key signs nothing: "".
+// the secret's bytes, whatever its prefix. An empty key signs nothing: "". The
+// header has room for one signature.
 func Kong(secret hook.Secret, algorithm string, body []byte) string {
 	if secret.IsZero() {
 		return ""

@@ -1,6 +1,10 @@
 package sign_test
 
 import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -19,7 +23,13 @@ type vectors struct {
 		Name, Secret, ID, Body, Signature string
 		Timestamp                         int64
 	}
-	Kong []struct{ Name, Secret, Algorithm, Body, Signature string }
+	Kong     []struct{ Name, Secret, Algorithm, Body, Signature string }
+	Rotation []struct {
+		Name, Secret, ID, Body, Signature string
+		OldSecret                         string `json:"old_secret"`
+		Timestamp                         int64
+		KongSignature                     string `json:"kong_signature"`
+	}
 }
 
 func readVectors(t *testing.T) vectors {
@@ -32,7 +42,7 @@ func readVectors(t *testing.T) vectors {
 	if err := json.Unmarshal(b, &v); err != nil {
 		t.Fatal(err)
 	}
-	if len(v.Standard) == 0 || len(v.Kong) == 0 {
+	if len(v.Standard) == 0 || len(v.Kong) == 0 || len(v.Rotation) == 0 {
 		t.Fatal("testdata/vectors.json holds no vectors")
 	}
 	return v
@@ -68,6 +78,76 @@ func TestKong_vectors(t *testing.T) {
 				t.Errorf("Verify: %v", err)
 			}
 		})
+	}
+}
+
+// TestRotation_vectors: what a receiver gets while the sender replaces its
+// secret, and that either secret verifies it.
+func TestRotation_vectors(t *testing.T) {
+	for _, v := range readVectors(t).Rotation {
+		t.Run(v.Name, func(t *testing.T) {
+			secret, old := hook.NewSecret(v.Secret), hook.NewSecret(v.OldSecret)
+			at, body := time.Unix(v.Timestamp, 0), []byte(v.Body)
+			if got := sign.Standard(secret, v.ID, at, body, old); got != v.Signature {
+				t.Errorf("Standard = %q; want %q", got, v.Signature)
+			}
+			if got := sign.Kong(old, hook.SignatureSHA256, body); got != v.KongSignature {
+				t.Errorf("Kong = %q; want %q", got, v.KongSignature)
+			}
+			h := http.Header{}
+			h.Set("webhook-id", v.ID)
+			h.Set("webhook-timestamp", strconv.FormatInt(v.Timestamp, 10))
+			h.Set("webhook-signature", v.Signature)
+			h.Set("x-kong-signature", v.KongSignature)
+			for name, s := range map[string]hook.Secret{"the new secret": secret, "the old secret": old} {
+				if err := sign.Verify(s, h, body, at); err != nil {
+					t.Errorf("Verify with %s: %v", name, err)
+				}
+			}
+			if err := sign.Verify(hook.NewSecret("another"), h, body, at); !errors.Is(err, sign.ErrMismatch) {
+				t.Errorf("Verify with another secret: %v; want ErrMismatch", err)
+			}
+		})
+	}
+}
+
+func TestStandard_keysThatAreEmptyAreLeftOut(t *testing.T) {
+	at, body, full, empty := time.Unix(1795543200, 0), []byte("body"), hook.NewSecret("s"), hook.NewSecret("whsec_")
+	alone := sign.Standard(full, "id", at, body)
+	for name, got := range map[string]string{
+		"no old secret":        sign.Standard(full, "id", at, body, hook.Secret{}),
+		"an old one of no use": sign.Standard(full, "id", at, body, empty),
+		"a new one of no use":  sign.Standard(empty, "id", at, body, full),
+	} {
+		if got != alone {
+			t.Errorf("%s: Standard = %q; want %q", name, got, alone)
+		}
+	}
+	if got := sign.Standard(hook.Secret{}, "id", at, body, hook.Secret{}, empty); got != "" {
+		t.Errorf("Standard without a key = %q; want no signature", got)
+	}
+}
+
+// TestGeneratedSecrets: "whsec_" and the base64 of random bytes is a secret
+// whose key are those bytes, whatever they are.
+func TestGeneratedSecrets(t *testing.T) {
+	for _, b := range []byte{0x00, 0x5a, 0xfb, 0xff} { // 0xfb and 0xff become + and /
+		random := bytes.Repeat([]byte{b}, 32)
+		secret := hook.NewSecret(sign.Prefix + base64.StdEncoding.EncodeToString(random))
+		if fault := sign.CheckSecret(secret); fault != "" {
+			t.Errorf("CheckSecret of 32 bytes of %x: %s", b, fault)
+		}
+		at := time.Unix(1795543200, 0)
+		m := hmac.New(sha256.New, random)
+		m.Write([]byte("id.1795543200.body"))
+		want := "v1," + base64.StdEncoding.EncodeToString(m.Sum(nil))
+		if got := sign.Standard(secret, "id", at, []byte("body")); got != want {
+			t.Errorf("Standard with 32 bytes of %x = %q; want %q", b, got, want)
+		}
+	}
+	urls := hook.NewSecret(sign.Prefix + base64.URLEncoding.EncodeToString(bytes.Repeat([]byte{0xff}, 32)))
+	if sign.CheckSecret(urls) == "" {
+		t.Error("CheckSecret lets the base64 of URLs pass, which receivers' libraries do not read")
 	}
 }
 
@@ -162,7 +242,9 @@ func TestVerify(t *testing.T) {
 		{"Kong's that is no hex", http.Header{"X-Kong-Signature": {"sha256=xyz"}}, sign.ErrMismatch},
 		{"Kong's cut short", http.Header{"X-Kong-Signature": {kong.Get("X-Kong-Signature")[:20]}}, sign.ErrMismatch},
 		{"both right", with(good, "X-Kong-Signature", kong.Get("X-Kong-Signature")), nil},
-		{"Kong's wrong beside a right one", with(good, "X-Kong-Signature", "sha256=00"), sign.ErrMismatch},
+		{"Kong's of another secret beside a right one, as in a rotation", with(good, "X-Kong-Signature", sign.Kong(other, hook.SignatureSHA256, body)), nil},
+		{"Kong's right beside a wrong one", with(standard(other, now), "X-Kong-Signature", kong.Get("X-Kong-Signature")), sign.ErrMismatch},
+		{"Kong's right beside one that is too old", with(standard(secret, now.Add(-sign.Tolerance-time.Second)), "X-Kong-Signature", kong.Get("X-Kong-Signature")), sign.ErrTimestamp},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if err := sign.Verify(secret, c.header, body, now); !errors.Is(err, c.want) {

@@ -30,29 +30,21 @@ var (
 // clock, either way: what Standard Webhooks recommends.
 const Tolerance = 5 * time.Minute
 
-// Verify reports whether a received request is signed with the secret. Every
-// signature that it carries must be right, and it must carry one: a receiver
-// that knows of only one header may use VerifyStandard or VerifyKong instead.
-// body is the request's body as it was received, before any parsing.
+// Verify reports whether a received request is signed with the secret.
+// webhook-signature decides where there is one, of whose signatures one must be
+// right: it covers the delivery's id and time, and while the sender replaces
+// its secret it carries the signatures of both, when x-kong-signature has room
+// for that of the old one only. Without a webhook-signature, x-kong-signature
+// must be right. body is the request's body as it was received, before any
+// parsing.
 func Verify(secret hook.Secret, header http.Header, body []byte, now time.Time) error {
-	signed := false
-	if header.Get(HeaderStandard) != "" {
-		if err := VerifyStandard(secret, header, body, now); err != nil {
-			return err
-		}
-		signed = true
-	}
-	if header.Get(HeaderKong) != "" {
-		if err := VerifyKong(secret, header, body); err != nil {
-			return err
-		}
-		signed = true
-	}
 	switch {
-	case signed:
-		return nil
 	case secret.IsZero():
 		return ErrNoSecret
+	case header.Get(HeaderStandard) != "":
+		return VerifyStandard(secret, header, body, now)
+	case header.Get(HeaderKong) != "":
+		return VerifyKong(secret, header, body)
 	}
 	return ErrUnsigned
 }
