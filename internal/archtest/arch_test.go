@@ -73,13 +73,14 @@ var packages = map[string]rule{
 
 	"internal/catalog":    {layer: decision},
 	"internal/eventid":    {layer: decision, outside: []string{"crypto/rand"}}, // the default of its random source
-	"internal/match":      {layer: decision, beside: []string{"internal/strictjson"}},
+	"internal/filter":     {layer: decision, beside: []string{"internal/strictjson"}},
+	"internal/match":      {layer: decision, beside: []string{"internal/filter", "internal/strictjson"}},
 	"internal/message":    {layer: decision, beside: []string{"internal/strictjson"}},
 	"internal/record":     {layer: decision},
 	"internal/render":     {layer: decision, beside: []string{"internal/strictjson"}},
-	"internal/retry":      {layer: decision, outside: []string{"net/http", "math/rand/v2"}},                                 // http.ParseTime; the default of jitter
-	"internal/schema":     {layer: decision, beside: []string{"internal/strictjson"}, outside: []string{"net", "net/http"}}, // SplitHostPort; methods
-	"internal/sign":       {layer: decision, outside: []string{"net/http"}},                                                 // http.Header
+	"internal/retry":      {layer: decision, outside: []string{"net/http", "math/rand/v2"}},                                                    // http.ParseTime; the default of jitter
+	"internal/schema":     {layer: decision, beside: []string{"internal/filter", "internal/strictjson"}, outside: []string{"net", "net/http"}}, // SplitHostPort; methods
+	"internal/sign":       {layer: decision, outside: []string{"net/http"}},                                                                    // http.Header
 	"internal/strictjson": {layer: decision, outside: []string{"github.com/go-json-experiment/json"}},
 
 	"internal/auth": {layer: shared},
@@ -90,7 +91,7 @@ var packages = map[string]rule{
 	"internal/healthprobe": {layer: service},
 	"internal/ingest":      {layer: service},
 
-	"internal/action":      {layer: adapter, beside: []string{"internal/egress"}},
+	"internal/action":      {layer: adapter, beside: []string{"internal/egress", "internal/lua"}},
 	"internal/boltqueue":   {layer: adapter, beside: []string{"internal/groupcommit"}, outside: []string{bbolt}},
 	"internal/boltstore":   {layer: adapter, beside: []string{"internal/groupcommit"}, outside: []string{bbolt}},
 	"internal/groupcommit": {layer: adapter, outside: []string{bbolt}},
@@ -98,6 +99,7 @@ var packages = map[string]rule{
 	"internal/egress":      {layer: adapter, outside: []string{"code.dny.dev/ssrf"}},
 	"internal/env":         {layer: adapter, outside: []string{aws}},
 	"internal/lambdaevent": {layer: adapter, outside: []string{lambda}},
+	"internal/lua":         {layer: adapter, outside: []string{"github.com/yuin/gopher-lua"}},
 	"internal/sqsqueue":    {layer: adapter, outside: []string{aws, smithy}},
 
 	"":                      {layer: wiring}, // template.yaml
@@ -112,6 +114,7 @@ var packages = map[string]rule{
 
 	"internal/archtest":   {layer: support},
 	"internal/awstest":    {layer: support, outside: []string{aws}},
+	"internal/goldentest": {layer: support},
 	"internal/lambdatest": {layer: support},
 	"internal/queuetest":  {layer: support, outside: []string{cmp}},
 	"internal/storetest":  {layer: support, outside: []string{cmp}},

@@ -3,12 +3,12 @@ package schema
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"eventhooks/internal/hook"
 )
@@ -56,33 +56,16 @@ func methodFault(s string) string {
 	return ""
 }
 
-// headerNameFault refuses what is no header's name, and the headers that are
-// ours to set.
+// headerNameFault bounds the name of a hook's header. What it may be is for the
+// check of the action to say, and so with its value.
 func headerNameFault(name string) string {
-	if !isToken(name) {
-		return "invalid header name"
-	}
-	switch strings.ToLower(name) {
-	case "host", "content-length", "transfer-encoding", "connection", "user-agent", "traceparent",
-		"webhook-id", "webhook-timestamp", "webhook-signature", "x-kong-signature":
-		return "reserved header"
+	if len(name) > maxHeaderName {
+		return fmt.Sprintf("length must be at most %d", maxHeaderName)
 	}
 	return ""
 }
 
-// oneName refuses headers whose names differ in case only: which of them is
-// sent would be chance.
-func oneName(headers map[string]string, faults *Faults) {
-	seen := make(map[string]string, len(headers))
-	for _, name := range slices.Sorted(maps.Keys(headers)) {
-		lower := strings.ToLower(name)
-		if first, ok := seen[lower]; ok {
-			faults.Add("differs from "+first+" in case only", "config", "headers", name)
-		}
-		seen[lower] = name
-	}
-}
-
+// headerValueFault is for headers of probes.
 func headerValueFault(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return isControl(r) && r != '\t' }) {
 		return "must not contain control characters"
@@ -103,6 +86,31 @@ func plain(s string) string {
 		return "must not contain control characters"
 	}
 	return ""
+}
+
+// eventNameFault is for sources and events: ingest takes no others, so that a
+// hook of such a name would never be told of anything.
+func eventNameFault(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return isControl(r) || r == '/' }) {
+		return "must not contain a slash or a control character"
+	}
+	return ""
+}
+
+// workspaceFault bounds a workspace's name as ingest does.
+func workspaceFault(s string) string {
+	if utf8.RuneCountInString(s) > maxEventName {
+		return fmt.Sprintf("length must be at most %d", maxEventName)
+	}
+	return plain(s)
+}
+
+// handlerFault is Kong's fault of the field that says what the config is.
+func handlerFault(s string) string {
+	if slices.Contains(handlers(), s) {
+		return ""
+	}
+	return "unknown type: " + s + "; expected one of: " + strings.Join(handlers(), ", ")
 }
 
 func uuidFault(s string) string {

@@ -43,8 +43,17 @@ type shownAttempt struct {
 // ShownDetail is a delivery with what was sent and answered.
 type ShownDetail struct {
 	ShownDelivery
-	Data     json.RawMessage `json:"data"`
-	Response *ShownAnswer    `json:"response"`
+	Data json.RawMessage `json:"data"`
+	Rerendered
+	Response *ShownAnswer `json:"response"`
+}
+
+// Rerendered is what a delivery's request looks like by the hook as it is now.
+// The zero value is that of a hook that is gone.
+type Rerendered struct {
+	Request      *ShownRequest `json:"request"`       // null for a hook that makes none, or whose request cannot be built
+	RenderedWith *string       `json:"rendered_with"` // the hook's ETag
+	RequestError *string       `json:"request_error"` // why it cannot be built
 }
 
 // ShownAnswer is what a receiver answered, or what went wrong instead.
@@ -73,18 +82,24 @@ func ShowDelivery(d hook.Delivery) ShownDelivery {
 	return s
 }
 
-// ShowDetail returns a delivery as v may see it: with its event's data and the
-// answer to its last failed attempt.
-func ShowDetail(d hook.Delivery, v View) ShownDetail {
-	s := ShownDetail{ShownDelivery: ShowDelivery(d), Data: json.RawMessage(d.Event.Data)}
-	if d.Event.Source == hook.PingSource && v == ForReader {
-		s.Data = redactPing(d.Event.Data)
-	}
+// ShowDetail returns a delivery as v may see it: with its event's data, its
+// request rendered again, and the answer to its last failed attempt.
+func ShowDetail(d hook.Delivery, v View, again Rerendered) ShownDetail {
+	s := ShownDetail{ShownDelivery: ShowDelivery(d), Data: EventData(d.Event, v), Rerendered: again}
 	if d.Response != nil {
 		answer := ShowAnswer(*d.Response)
 		s.Response = &answer
 	}
 	return s
+}
+
+// EventData returns an event's data as v may see it: a ping's holds the hook's
+// URL.
+func EventData(ev hook.Event, v View) json.RawMessage {
+	if ev.Source == hook.PingSource && v == ForReader {
+		return redactPing(ev.Data)
+	}
+	return json.RawMessage(ev.Data)
 }
 
 // ShowAnswer returns what a receiver answered, without secrets of its headers.

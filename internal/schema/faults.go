@@ -14,7 +14,9 @@ import (
 
 // Faults are all that is wrong with a document, nested as the document is:
 // Kong's `fields`. It is an error whose text is Kong's message, with a fault's
-// full path: "schema violation (config.url: required field missing)".
+// full path: "schema violation (config.url: required field missing)". Where
+// Kong prints what lies deeper than two levels as a Lua table, the path goes on
+// here, and each fault counts.
 //
 // The zero value has no faults. A *Faults that has any is an error; Err gives
 // it as one.
@@ -34,7 +36,7 @@ func (f *Faults) Add(text string, path ...string) {
 		}
 		f = f.field(name)
 	}
-	if f.text == "" && len(f.fields) == 0 && len(f.items) == 0 {
+	if f.none() {
 		f.text = text
 	}
 }
@@ -43,18 +45,81 @@ func (f *Faults) Add(text string, path ...string) {
 func (f *Faults) AddEntity(text string) { f.entity = append(f.entity, text) }
 
 // AddFields notes faults whose fields are written with dots, as a check of a
-// hook's templates returns them. A header's name is one field, dots and all.
+// hook's action returns them. A header's name is one field, dots and all, and
+// `config.functions.2` is the second element of an array.
 func (f *Faults) AddFields(errs hook.FieldErrors) {
-	const headers = "config.headers."
+	const headers, functions = "config.headers.", "config.functions."
 	for _, name := range slices.Sorted(maps.Keys(errs)) {
+		rest, isFunction := strings.CutPrefix(name, functions)
+		n, err := strconv.Atoi(rest)
 		switch {
 		case name == "@entity":
 			f.AddEntity(errs[name])
 		case strings.HasPrefix(name, headers):
 			f.Add(errs[name], "config", "headers", strings.TrimPrefix(name, headers))
+		case isFunction && err == nil && n >= 1 && n <= maxFunctions:
+			f.addItem(errs[name], n, "config", "functions")
 		default:
 			f.Add(errs[name], strings.Split(name, ".")...)
 		}
+	}
+}
+
+// addItem notes a fault of the n-th element, counted from 1, of the array at
+// the path.
+func (f *Faults) addItem(text string, n int, path ...string) {
+	for _, name := range path {
+		if f.text != "" {
+			return
+		}
+		f = f.field(name)
+	}
+	if f.text == "" && len(f.fields) == 0 {
+		f.item(n).Add(text)
+	}
+}
+
+// addWhere notes a fault of a part of a document that was decoded. The
+// document tells which parts of the path are elements, counted from 1.
+func (f *Faults) addWhere(doc any, text string, path []string) {
+	for _, name := range path {
+		if f.text != "" {
+			return
+		}
+		list, isList := doc.([]any)
+		if n, err := strconv.Atoi(name); isList && err == nil && n >= 1 && n <= len(list) {
+			f, doc = f.item(n), list[n-1]
+			continue
+		}
+		below, _ := doc.(map[string]any)
+		f, doc = f.field(name), below[name]
+	}
+	f.Add(text)
+}
+
+// Nest notes the faults of a document that is the value of the field: as they
+// are, below it. The field's own fault, if it has one, stays alone. nil is no
+// fault.
+func (f *Faults) Nest(name string, inner *Faults) {
+	if f.text == "" && inner != nil && !inner.none() {
+		f.field(name).absorb(inner)
+	}
+}
+
+func (f *Faults) absorb(inner *Faults) {
+	switch {
+	case f.text != "":
+		return
+	case inner.text != "":
+		f.Add(inner.text)
+		return
+	}
+	f.entity = append(f.entity, inner.entity...)
+	for name, below := range inner.fields {
+		f.field(name).absorb(below)
+	}
+	for n, below := range inner.items {
+		f.item(n).absorb(below)
 	}
 }
 
@@ -66,7 +131,23 @@ func (f *Faults) Err() error {
 	return f
 }
 
-func (f *Faults) none() bool { return len(f.leaves(nil, "")) == 0 }
+// none reports whether there are no faults: branches may be there, and empty.
+func (f *Faults) none() bool {
+	if f.text != "" || len(f.entity) > 0 {
+		return false
+	}
+	for _, below := range f.fields {
+		if !below.none() {
+			return false
+		}
+	}
+	for _, below := range f.items {
+		if !below.none() {
+			return false
+		}
+	}
+	return true
+}
 
 // Error is Kong's message: those of the whole first, then the fields in the
 // order of their names.
@@ -155,7 +236,12 @@ func (f *Faults) leaves(dst []string, path string) []string {
 	if f.text != "" {
 		return append(dst, path+": "+f.text)
 	}
-	dst = append(dst, f.entity...)
+	for _, text := range f.entity {
+		if path != "" {
+			text = path + ": " + text
+		}
+		dst = append(dst, text)
+	}
 	if path != "" {
 		path += "."
 	}

@@ -2,10 +2,12 @@ package schema
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"eventhooks/internal/strictjson"
@@ -15,23 +17,25 @@ import (
 type kind int
 
 const (
-	text    kind = iota // string
-	boolean             // bool
-	integer             // int64
-	number              // float64
-	record              // object, with the fields that are named
-	mapping             // object, of elements
-	array               // []any, of elements
-	set                 // as array, without repeats
-	free                // json.RawMessage: any JSON object, as it was sent
-	ignored             // whatever it is: read only, dropped
-	fixed               // accepted as Kong's default only, dropped
+	text        kind = iota // string
+	boolean                 // bool
+	integer                 // int64
+	number                  // float64
+	record                  // object, with the fields that are named
+	mapping                 // object, of elements
+	array                   // []any, of elements
+	set                     // as array, without repeats
+	free                    // json.RawMessage: any JSON object, as it was sent
+	ignored                 // whatever it is: read only, dropped
+	fixed                   // accepted as Kong's default only, dropped
+	undescribed             // in a form only: a name that no field has, and what is below it
 )
 
 // object is a document as it was read: text as string, boolean as bool,
 // integer as int64, number as float64, record and mapping as object, array and
 // set as []any, free as json.RawMessage, null as nil. What was not sent is not
-// there, and what was at fault neither.
+// there, and what was at fault neither; but an element at fault leaves the zero
+// value in its place, so that the others can be judged by who knows more.
 type object map[string]any
 
 // field describes one field of a document. Tables of them are made when they
@@ -47,11 +51,14 @@ type field struct {
 	oneOf    []string // text
 	lo, hi   float64  // integer, number: both ends included; hi 0 is no bound
 	least    int      // array, set: number of elements
-	most     int      // text: bytes; mapping, array, set: elements; 0 is no bound
+	most     int      // text, free: bytes; mapping, array, set: elements; 0 is no bound
+	open     bool     // record: its fields are not known, so that none is looked at
+	lists    bool     // free: in a form, a value at the end of a name is an array of one
 
-	check func(string) string // text: its fault, or ""
-	keys  func(string) string // mapping: a name's fault, or ""
-	only  string              // fixed: Kong's default as JSON
+	check   func(string) string   // text: its fault, or ""
+	keys    func(string) string   // mapping: a name's fault, or ""
+	examine func([]byte, *Faults) // free: notes its faults
+	only    string                // fixed: Kong's default as JSON
 }
 
 // Faults that more than one place finds.
@@ -88,15 +95,15 @@ func readRecord(raw []byte, fields []field, faults *Faults) object {
 		if fields[i].kind == ignored {
 			continue
 		}
-		if v, ok := fields[i].read(m.Value, faults, m.Name); ok && fields[i].kind != fixed {
+		if v, ok := fields[i].read(m.Value, faults, m.Name); (ok || v != nil) && fields[i].kind != fixed {
 			o[m.Name] = v
 		}
 	}
 	return o
 }
 
-// read reads a value; false when it is at fault. The fault is noted under
-// name.
+// read reads a value; false when it is at fault, and then the value is nil, or
+// what could be read of it. The fault is noted under name.
 func (f field) read(raw []byte, faults *Faults, name string) (any, bool) {
 	if strictjson.Kind(raw) == 'n' {
 		return nil, true
@@ -106,6 +113,9 @@ func (f field) read(raw []byte, faults *Faults, name string) (any, bool) {
 		if strictjson.Kind(raw) != '{' {
 			faults.Add("expected a record", name)
 			return nil, false
+		}
+		if f.open {
+			return object{}, true
 		}
 		return readRecord(raw, f.fields, faults.field(name)), true
 	case mapping:
@@ -117,7 +127,7 @@ func (f field) read(raw []byte, faults *Faults, name string) (any, bool) {
 			faults.Add("expected a map", name)
 			return nil, false
 		}
-		return json.RawMessage(strictjson.Compact(nil, raw)), true
+		return f.readFree(strictjson.Compact(nil, raw), faults, name)
 	case fixed:
 		var got, want any
 		if json.Unmarshal(raw, &got) != nil || json.Unmarshal([]byte(f.only), &want) != nil || !within(got, want) {
@@ -129,8 +139,24 @@ func (f field) read(raw []byte, faults *Faults, name string) (any, bool) {
 	v, fault := f.scalar(raw)
 	if fault != "" {
 		faults.Add(fault, name)
+		return nil, false
 	}
-	return v, fault == ""
+	return v, true
+}
+
+func (f field) readFree(doc []byte, faults *Faults, name string) (any, bool) {
+	if f.most > 0 && len(doc) > f.most {
+		faults.Add(fmt.Sprintf("length must be at most %d", f.most), name)
+		return nil, false
+	}
+	if f.examine != nil {
+		var below Faults
+		if f.examine(doc, &below); !below.none() {
+			faults.Nest(name, &below)
+			return nil, false
+		}
+	}
+	return json.RawMessage(doc), true
 }
 
 func (f field) readMapping(raw []byte, faults *Faults, name string) (any, bool) {
@@ -158,6 +184,9 @@ func (f field) readMapping(raw []byte, faults *Faults, name string) (any, bool) 
 		if good && v == nil { // null has no place in a map of Kong's
 			faults.field(name).Add(f.elements.expected(), m.Name)
 			good = false
+		}
+		if v == nil {
+			v = f.elements.zero()
 		}
 		o[m.Name] = v
 		ok = ok && good
@@ -187,14 +216,24 @@ func (f field) readArray(raw []byte, faults *Faults, name string) (any, bool) {
 		v, fault := f.elements.scalar(e)
 		if fault != "" {
 			faults.field(name).item(i + 1).Add(fault)
-			ok = false
-			continue
+			v, ok = f.elements.zero(), false
 		}
 		if f.kind == array || !slices.Contains(list, v) {
 			list = append(list, v)
 		}
 	}
 	return list, ok
+}
+
+// zero is what stands for an element at fault.
+func (f field) zero() any {
+	switch f.kind {
+	case text:
+		return ""
+	case integer:
+		return int64(0)
+	}
+	return nil
 }
 
 // scalar reads a string, a bool or a number.
@@ -209,8 +248,9 @@ func (f field) scalar(raw []byte) (_ any, fault string) {
 	case f.kind == boolean && (k == 't' || k == 'f'):
 		return k == 't', ""
 	case (f.kind == integer || f.kind == number) && k == '0':
-		var n float64
-		if json.Unmarshal(raw, &n) != nil || f.kind == integer && n != math.Trunc(n) {
+		// What is beyond a float64 becomes infinite, and so is beyond every bound.
+		n, err := strconv.ParseFloat(string(raw), 64)
+		if err != nil && !errors.Is(err, strconv.ErrRange) || f.kind == integer && n != math.Trunc(n) {
 			return nil, f.expected()
 		}
 		if f.hi != 0 && (n < f.lo || n > f.hi) {
@@ -364,13 +404,11 @@ func (o object) record(name string) object {
 	return r
 }
 
-// texts returns a list of strings, nil for null.
+// texts returns a list of strings, nil for null and for an empty list: what is
+// stored does not tell them apart.
 func (o object) texts(name string) []string {
-	list, ok := o[name].([]any)
-	if !ok {
-		return nil
-	}
-	s := make([]string, 0, len(list))
+	list, _ := o[name].([]any)
+	var s []string
 	for _, v := range list {
 		s = append(s, v.(string))
 	}

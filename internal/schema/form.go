@@ -1,7 +1,6 @@
 package schema
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -30,10 +29,7 @@ func (e *FormError) Error() string { return e.Reason }
 type Form struct{ fields []field }
 
 // JSON returns the document that a body of application/x-www-form-urlencoded
-// stands for, as Kong reads it: a name with dots is nested
-// (`config.url=...`); an array is one value, a name that repeats, `name[]` or
-// `name[1]`, counted from 1; values become booleans and numbers where the
-// field is one; an empty value is null. The error is a *FormError.
+// stands for, as Values does. The error is a *FormError.
 func (f Form) JSON(body string) ([]byte, error) {
 	if strings.HasPrefix(strings.TrimLeft(body, " \t\r\n"), "{") {
 		return nil, &FormError{"the body looks like JSON: send it with Content-Type: application/json"}
@@ -42,8 +38,28 @@ func (f Form) JSON(body string) ([]byte, error) {
 	if err != nil {
 		return nil, &FormError{"the form is not well encoded"}
 	}
-	tree := make(map[string]any)
+	return f.Values(values)
+}
+
+// Values returns the document that names and their values, decoded and in
+// their order, stand for, as Kong reads it: a name with dots is nested
+// (`config.url`); an array is one value, a name that repeats, `name[]` or
+// `name[1]`, counted from 1, and the elements without a number come last;
+// values become booleans and numbers where the field is one; an empty value is
+// null.
+//
+// Beyond Kong, an element may be an object (`config.payload.blocks[1].type`),
+// and what ends a name below `filter` is an array, as every pattern's end is:
+// `filter.health=unhealthy` is {"health": ["unhealthy"]}. Values below payload
+// and filter are texts: numbers and other alternatives take JSON.
+//
+// The error is a *FormError.
+func (f Form) Values(values url.Values) ([]byte, error) {
+	root, top := newNode(), field{kind: record, fields: f.fields}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if len(values[name]) == 0 {
+			continue
+		}
 		if !utf8.ValidString(name) || slices.ContainsFunc(values[name], func(s string) bool { return !utf8.ValidString(s) }) {
 			return nil, &FormError{"the form is not UTF-8"}
 		}
@@ -51,91 +67,175 @@ func (f Form) JSON(body string) ([]byte, error) {
 		if len(path) > maxFormDepth {
 			return nil, &FormError{fmt.Sprintf("a name is more than %d deep", maxFormDepth)}
 		}
-		put(tree, f.fields, path, values[name])
+		if !root.put(top, path, values[name]) {
+			return nil, &FormError{clip(name) + ": an element with names below it needs its number, like [1]"}
+		}
 	}
-	return strictjson.Encode(settle(tree))
+	doc, err := root.object(top, "")
+	if err != nil {
+		return nil, err
+	}
+	return strictjson.Encode(doc)
 }
 
-// put lays the values of one name into the tree.
-func put(tree map[string]any, fields []field, path, values []string) {
-	name, index := path[0], math.MaxInt
-	if base, rest, ok := strings.Cut(name, "["); ok && strings.HasSuffix(rest, "]") && base != "" {
-		n, err := strconv.Atoi(rest[:len(rest)-1])
-		if rest == "]" || err == nil {
-			name = base
-		}
-		if err == nil {
-			index = n
-		}
-	}
-	f := field{kind: text, name: name}
-	known := false
-	if i := slices.IndexFunc(fields, func(f field) bool { return f.name == name }); i >= 0 {
-		f, known = fields[i], true
-	}
-	if len(path) > 1 && (!known || f.kind == record || f.kind == mapping || f.kind == free || f.kind == fixed) {
-		below, ok := tree[name].(map[string]any)
-		if !ok {
-			if tree[name] != nil { // both a value and a name with values below: the value stays, and is at fault
-				return
-			}
-			below = make(map[string]any)
-			tree[name] = below
-		}
-		switch f.kind {
-		case mapping: // what follows is one name, dots and all
-			element := *f.elements
-			element.name, _, _ = strings.Cut(strings.Join(path[1:], "."), "[")
-			put(below, []field{element}, []string{strings.Join(path[1:], ".")}, values)
-		default:
-			put(below, f.fields, path[1:], values)
-		}
-		return
-	}
-	if len(path) > 1 {
-		name = strings.Join(path, ".") // below a field that has nothing below: an unknown field
-	}
-	isList := f.kind == array || f.kind == set || !known && (index != math.MaxInt || strings.HasSuffix(path[0], "[]"))
-	if !isList && len(values) == 1 {
-		tree[name] = f.infer(values[0])
-		return
-	}
-	list, _ := tree[name].(indexed)
-	for _, v := range values {
-		if f.elements != nil {
-			list = append(list, at{index, f.elements.infer(v)})
-		} else {
-			list = append(list, at{index, f.infer(v)})
-		}
-	}
-	tree[name] = list
+// node is a name of a form, or a part of one between dots: what it was given,
+// and the names below it.
+type node struct {
+	values []at             // name=, name[]=, name[1]=
+	listed bool             // at least one of them with brackets
+	below  map[string]*node // name.x=
+	items  map[int]*node    // name[1].x=
 }
 
-// indexed is an array whose elements have not been put in order yet: those
-// with an index by it, then the others.
-type indexed []at
-
+// at is a value and its place in an array; unplaced is after all others.
 type at struct {
 	index int
-	value any
+	value string
 }
 
-// settle puts all arrays of a tree in order.
-func settle(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		for name, below := range v {
-			v[name] = settle(below)
-		}
-	case indexed:
-		slices.SortStableFunc(v, func(a, b at) int { return cmp.Compare(a.index, b.index) })
-		list := make([]any, 0, len(v))
-		for _, e := range v {
-			list = append(list, e.value)
-		}
-		return list
+const unplaced = math.MaxInt
+
+func newNode() *node { return &node{below: map[string]*node{}, items: map[int]*node{}} }
+
+func child[K comparable](nodes map[K]*node, key K) *node {
+	if nodes[key] == nil {
+		nodes[key] = newNode()
 	}
-	return v
+	return nodes[key]
+}
+
+// put lays the values of one name, or what is left of it, below n, which is of
+// the field; false when an element with names below it has no number.
+func (n *node) put(f field, path, values []string) bool {
+	name, index, brackets := cutIndex(path[0])
+	if f.kind == mapping { // what follows is one name, dots and all
+		name, index, brackets = cutIndex(strings.Join(path, "."))
+		path = path[:1]
+	}
+	f = f.child(name)
+	if len(path) > 1 && !f.nests() { // below a field that has nothing below: an unknown field
+		name, index, brackets, path = strings.Join(path, "."), unplaced, false, path[:1]
+	}
+	switch n = child(n.below, name); {
+	case len(path) == 1:
+		n.listed = n.listed || brackets
+		for _, v := range values {
+			n.values = append(n.values, at{index, v})
+		}
+		return true
+	case !brackets:
+		return n.put(f, path[1:], values)
+	case index == unplaced:
+		return false
+	}
+	return child(n.items, index).put(f, path[1:], values)
+}
+
+// cutIndex takes [] or [1] from the end of a name.
+func cutIndex(name string) (base string, index int, brackets bool) {
+	base, rest, ok := strings.Cut(name, "[")
+	if !ok || base == "" || !strings.HasSuffix(rest, "]") {
+		return name, unplaced, false
+	}
+	if rest == "]" {
+		return base, unplaced, true
+	}
+	n, err := strconv.Atoi(rest[:len(rest)-1])
+	if err != nil {
+		return name, unplaced, false
+	}
+	return base, n, true
+}
+
+// value returns what the node is as JSON, read as the field. path is its name,
+// for a person.
+func (n *node) value(f field, path string) (any, error) {
+	if len(n.below) > 0 && len(n.values)+len(n.items) > 0 {
+		// A value instead of a record is at fault, and its reader will say so.
+		// Elsewhere one of the two would be lost unheard.
+		if (f.kind == record || f.kind == mapping || f.kind == fixed) && len(n.values) == 1 && n.values[0].value != "" {
+			return n.values[0].value, nil
+		}
+		return nil, &FormError{clip(path) + ": it has a value, and names below it too"}
+	}
+	if len(n.below) > 0 {
+		return n.object(f, path+".")
+	}
+	element, isList := f, len(n.values) > 1 || len(n.items) > 0
+	switch {
+	case f.kind == array || f.kind == set:
+		element = *f.elements
+		isList = isList || n.listed || n.values[0].value != "" // that alone is null
+	case f.kind == free && f.lists && f.name == "": // within such a field, not itself
+		isList = true
+	case f.kind == free || f.kind == undescribed || f.kind == fixed:
+		isList = isList || n.listed
+	}
+	if isList {
+		return n.list(element, path)
+	}
+	return f.infer(n.values[0].value), nil
+}
+
+func (n *node) object(f field, prefix string) (any, error) {
+	o := make(map[string]any, len(n.below))
+	for _, name := range slices.Sorted(maps.Keys(n.below)) {
+		v, err := n.below[name].value(f.child(name), prefix+name)
+		if err != nil {
+			return nil, err
+		}
+		o[name] = v
+	}
+	return o, nil
+}
+
+func (n *node) list(element field, path string) (any, error) {
+	indexes, values := make([]int, 0, len(n.values)), make(map[int][]any)
+	for _, v := range n.values {
+		indexes = append(indexes, v.index)
+		values[v.index] = append(values[v.index], element.infer(v.value))
+	}
+	for index, item := range n.items {
+		where := fmt.Sprintf("%s[%d]", path, index)
+		if values[index] != nil {
+			return nil, &FormError{clip(where) + ": it has a value, and names below it too"}
+		}
+		v, err := item.value(element, where)
+		if err != nil {
+			return nil, err
+		}
+		indexes, values[index] = append(indexes, index), []any{v}
+	}
+	slices.Sort(indexes)
+	list := make([]any, 0, len(indexes))
+	for _, index := range slices.Compact(indexes) {
+		list = append(list, values[index]...)
+	}
+	return list, nil
+}
+
+// child is the field of a name below f.
+func (f field) child(name string) field {
+	switch f.kind {
+	case mapping:
+		return *f.elements
+	case free, fixed:
+		return field{kind: f.kind, lists: f.lists}
+	case record:
+		if i := slices.IndexFunc(f.fields, func(f field) bool { return f.name == name }); i >= 0 {
+			return f.fields[i]
+		}
+	}
+	return field{kind: undescribed}
+}
+
+// nests reports whether there may be names below the field.
+func (f field) nests() bool {
+	switch f.kind {
+	case record, mapping, free, fixed, undescribed:
+		return true
+	}
+	return false
 }
 
 // infer makes a form's value what the field wants, if it can be that; what it
@@ -154,4 +254,17 @@ func (f field) infer(s string) any {
 		return s == "true"
 	}
 	return s
+}
+
+// clip keeps a name to a length that fits a message.
+func clip(name string) string {
+	const most = 100
+	if len(name) <= most {
+		return name
+	}
+	n := most
+	for n > 0 && !utf8.RuneStart(name[n]) {
+		n--
+	}
+	return name[:n] + "…"
 }

@@ -10,38 +10,49 @@ package schema
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
+	"eventhooks/internal/filter"
 	"eventhooks/internal/hook"
 	"eventhooks/internal/strictjson"
 )
 
 // Bounds of a hook, beyond Kong.
 const (
-	maxName    = 128      // of source, event, name, workspace; bytes
-	maxTags    = 50       // tags of an entity
-	maxURL     = 4096     // bytes
-	maxHeaders = 100      // of one hook
-	maxHeader  = 8 << 10  // of one header's value; bytes
-	maxSecret  = 1024     // bytes
-	maxText    = 64 << 10 // of a body; the hook as a whole is bounded too
-	maxSnooze  = 365 * 24 * 3600
-	maxTimeout = 30 // seconds
-	maxTries   = 50
-	maxAge     = 5 * 24 * 3600
+	maxName       = 128      // of name, tags; bytes
+	maxEventName  = 255      // of source and event: bytes; of workspace: characters, as ingest counts them
+	maxTags       = 50       // tags of an entity
+	maxURL        = 4096     // bytes
+	maxHeaders    = 100      // of one hook
+	maxHeaderName = 256      // bytes
+	maxHeader     = 8 << 10  // of one header's value; bytes
+	maxSecret     = 1024     // bytes
+	maxText       = 64 << 10 // of a body; the hook as a whole is bounded too
+	maxFunctions  = 20       // of one lambda hook
+	maxFunction   = 32 << 10 // of one function; bytes
+	maxSnooze     = 365 * 24 * 3600
+	maxTimeout    = 30 // seconds
+	maxTries      = 50
+	maxAge        = 5 * 24 * 3600
 )
+
+// handlers are those that exist.
+func handlers() []string {
+	return []string{hook.HandlerWebhook, hook.HandlerCustom, hook.HandlerLog, hook.HandlerLambda}
+}
 
 func hookFields(config []field) []field {
 	return []field{
 		idField(),
 		{name: "created_at", kind: ignored},
 		{name: "updated_at", kind: ignored},
-		{name: "source", kind: text, required: true, most: maxName, check: plain},
-		{name: "event", kind: text, most: maxName, check: plain},
-		{name: "handler", kind: text, required: true, oneOf: []string{hook.HandlerWebhook, hook.HandlerCustom, hook.HandlerLog}},
+		{name: "source", kind: text, required: true, most: maxEventName, check: eventNameFault},
+		{name: "event", kind: text, most: maxEventName, check: eventNameFault},
+		{name: "handler", kind: text, required: true, most: maxName, check: handlerFault},
 		{name: "on_change", kind: boolean},
 		{name: "snooze", kind: integer, lo: 0, hi: maxSnooze},
 		{name: "config", kind: record, required: true, fields: config},
@@ -49,7 +60,8 @@ func hookFields(config []field) []field {
 		{name: "enabled", kind: boolean, def: true},
 		{name: "disabled_reason", kind: ignored},
 		tagsField(),
-		{name: "workspace", kind: text, most: maxName, check: plain},
+		{name: "workspace", kind: text, check: workspaceFault},
+		{name: "filter", kind: free, most: filter.MaxBytes, lists: true, examine: filterFaults},
 		{name: "retry", kind: record, fields: []field{
 			{name: "max_attempts", kind: integer, lo: 1, hi: maxTries},
 			{name: "max_age", kind: integer, lo: 1, hi: maxAge},
@@ -61,11 +73,12 @@ func hookFields(config []field) []field {
 // configFields are the fields of a handler's config; known is false for a
 // handler that does not exist.
 func configFields(handler string) (fields []field, known bool) {
-	value := field{kind: text, most: maxHeader, check: headerValueFault}
+	value := field{kind: text, most: maxHeader}
 	webhook := []field{
 		{name: "url", kind: text, required: true, most: maxURL, check: urlFault},
 		{name: "headers", kind: mapping, def: object{}, most: maxHeaders, keys: headerNameFault, elements: &value},
 		{name: "secret", kind: text, most: maxSecret},
+		{name: "old_secret_until", kind: ignored},
 		{name: "ssl_verify", kind: boolean, def: true},
 		{name: "timeout", kind: integer, lo: 1, hi: maxTimeout},
 		{name: "signature_algorithm", kind: text, oneOf: []string{hook.SignatureSHA256, hook.SignatureSHA1}},
@@ -84,8 +97,21 @@ func configFields(handler string) (fields []field, known bool) {
 		), true
 	case hook.HandlerLog:
 		return nil, true
+	case hook.HandlerLambda:
+		return []field{{
+			name: "functions", kind: array, required: true, least: 1, most: maxFunctions,
+			elements: &field{kind: text, most: maxFunction},
+		}}, true
 	}
 	return nil, false
+}
+
+// formFields are the fields of hooks of every handler: those that names of a
+// form are read by, which say nothing of the handler.
+func formFields() []field {
+	custom, _ := configFields(hook.HandlerCustom) // those of webhook, and more
+	lambda, _ := configFields(hook.HandlerLambda)
+	return hookFields(append(custom, lambda...))
 }
 
 func idField() field { return field{name: "id", kind: text, check: uuidFault} }
@@ -104,19 +130,20 @@ func tagsField() field {
 }
 
 // HookForm reads hooks from forms.
-func HookForm() Form {
-	all, _ := configFields(hook.HandlerCustom) // its fields are those of every handler
-	return Form{hookFields(all)}
-}
+func HookForm() Form { return Form{formFields()} }
 
 // NewHook reads a whole hook, with defaults for what is not there. stored is
 // the hook that it replaces, nil when it replaces none: its secrets stand for
-// those that were sent back redacted.
+// those that were sent back redacted. A secret that is not sent back, but
+// written or left out, ends a rotation.
 //
 // The hook's id is id, and the one that was sent is ignored; with id "" it is
 // the one that was sent, "" for none. What belongs to storing (times, Changed,
-// Gen) and DisabledReason are for the caller to set. The error is a
-// *strictjson.Error, or *Faults with all that is wrong.
+// Gen) and DisabledReason are for the caller to set, and what names and values
+// of headers, templates and functions may be for a check of the action to say.
+// The error is a *strictjson.Error, or *Faults with all else that is wrong:
+// beside them the hook is what was right, so that the check can be made all
+// the same, and its faults be told with these.
 func NewHook(doc []byte, id string, stored *hook.Hook) (hook.Hook, error) {
 	return readHook(doc, object{}, id, "", stored)
 }
@@ -141,9 +168,8 @@ func readHook(doc []byte, base object, id, handler string, stored *hook.Hook) (h
 	}
 	config, known := configFields(handler)
 	fields := withID(hookFields(config), id)
-	if !known { // what the config should hold cannot be told: only the handler is at fault
-		fields = slices.DeleteFunc(fields, func(f field) bool { return f.name == "config" })
-		fields = append(fields, field{name: "config", kind: free})
+	for i := range fields { // what it should hold cannot be told: only the handler is at fault
+		fields[i].open = fields[i].name == "config" && !known
 	}
 
 	var faults Faults
@@ -152,15 +178,36 @@ func readHook(doc []byte, base object, id, handler string, stored *hook.Hook) (h
 			return !slices.ContainsFunc(config, func(f field) bool { return f.name == name })
 		})
 	}
-	o := merge(base, readRecord(doc, fields, &faults), fields)
+	sent := readRecord(doc, fields, &faults)
+	o := merge(base, sent, fields)
 	complete(o, fields, &faults)
 	h := toHook(o)
 	h.ID = cmp.Or(id, h.ID)
-	if known && h.Calls() {
-		keep(&h, stored, &faults)
-		oneName(h.Config.Headers, &faults)
+	if !known {
+		h.Handler = "" // so that nothing more is said of a config that nobody knows
+	}
+	if h.Calls() {
+		_, written := sent.record("config")["secret"]
+		keep(&h, stored, &faults, written || base.record("config") == nil)
 	}
 	return h, faults.Err()
+}
+
+// filterFaults notes what is wrong with a hook's filter, where it is.
+func filterFaults(doc []byte, faults *Faults) {
+	_, err := filter.Parse(doc)
+	if err == nil {
+		return
+	}
+	all, ok := errors.AsType[filter.Errors](err)
+	whole, decodeErr := strictjson.Decode(doc, strictjson.Limits{})
+	if !ok || len(all) == 0 || decodeErr != nil {
+		faults.Add(err.Error())
+		return
+	}
+	for _, f := range all {
+		faults.addWhere(whole, f.Text, f.Path)
+	}
 }
 
 func toHook(o object) hook.Hook {
@@ -173,6 +220,7 @@ func toHook(o object) hook.Hook {
 			Timeout: c.integer("timeout"), SignatureAlgo: c.text("signature_algorithm"),
 			Method: c.text("method"), HeadersFormat: c.boolean("headers_format"), PayloadFormat: c.boolean("payload_format"),
 			Body: c.textOrNil("body"), BodyFormat: c.boolean("body_format"),
+			Functions: c.texts("functions"),
 		},
 		Retry: hook.Retry{MaxAttempts: r.integer("max_attempts"), MaxAge: r.integer("max_age")},
 	}
@@ -181,6 +229,9 @@ func toHook(o object) hook.Hook {
 	}
 	if v, ok := o["snooze"].(int64); ok {
 		h.Snooze = &v
+	}
+	if pattern, ok := o["filter"].(json.RawMessage); ok {
+		h.Filter = pattern
 	}
 	if payload, ok := c["payload"].(json.RawMessage); ok {
 		h.Config.Payload = payload
@@ -218,6 +269,9 @@ func hookObject(h hook.Hook) object {
 			config["body"] = *c.Body
 		}
 	}
+	if h.Handler == hook.HandlerLambda {
+		config["functions"] = anys(c.Functions)
+	}
 	o := object{
 		"source": h.Source, "event": nonzero(h.Event), "handler": h.Handler, "config": config,
 		"name": nonzero(h.Name), "enabled": h.Enabled, "tags": anys(h.Tags), "workspace": nonzero(h.Workspace),
@@ -228,6 +282,9 @@ func hookObject(h hook.Hook) object {
 	if h.Snooze != nil {
 		o["snooze"] = *h.Snooze
 	}
+	if h.Filter != nil {
+		o["filter"] = json.RawMessage(h.Filter)
+	}
 	if h.Retry != (hook.Retry{}) {
 		o["retry"] = object{"max_attempts": nonzero(h.Retry.MaxAttempts), "max_age": nonzero(h.Retry.MaxAge)}
 	}
@@ -236,21 +293,22 @@ func hookObject(h hook.Hook) object {
 
 // ShownHook is a hook as people read it.
 type ShownHook struct {
-	ID             string      `json:"id"`
-	CreatedAt      int64       `json:"created_at"`
-	UpdatedAt      int64       `json:"updated_at"`
-	Source         string      `json:"source"`
-	Event          *string     `json:"event"`
-	Handler        string      `json:"handler"`
-	OnChange       *bool       `json:"on_change"`
-	Snooze         *int64      `json:"snooze"`
-	Config         any         `json:"config"`
-	Name           *string     `json:"name"`
-	Enabled        bool        `json:"enabled"`
-	DisabledReason *string     `json:"disabled_reason"`
-	Tags           []string    `json:"tags"`
-	Retry          *shownRetry `json:"retry"`
-	Workspace      *string     `json:"workspace"`
+	ID             string          `json:"id"`
+	CreatedAt      int64           `json:"created_at"`
+	UpdatedAt      int64           `json:"updated_at"`
+	Source         string          `json:"source"`
+	Event          *string         `json:"event"`
+	Handler        string          `json:"handler"`
+	OnChange       *bool           `json:"on_change"`
+	Snooze         *int64          `json:"snooze"`
+	Config         any             `json:"config"`
+	Name           *string         `json:"name"`
+	Enabled        bool            `json:"enabled"`
+	DisabledReason *string         `json:"disabled_reason"`
+	Tags           []string        `json:"tags"`
+	Filter         json.RawMessage `json:"filter"` // as it was sent; nil is null
+	Retry          *shownRetry     `json:"retry"`
+	Workspace      *string         `json:"workspace"`
 	// Warnings are set by who answers a write; left out when there are none.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -264,6 +322,7 @@ type shownWebhook struct {
 	URL                string            `json:"url"`
 	Headers            map[string]string `json:"headers"`
 	Secret             *string           `json:"secret"`
+	OldSecretUntil     *int64            `json:"old_secret_until"`
 	SSLVerify          bool              `json:"ssl_verify"`
 	Timeout            int64             `json:"timeout"`
 	SignatureAlgorithm string            `json:"signature_algorithm"`
@@ -273,19 +332,25 @@ type shownCustom struct {
 	shownWebhook
 	Method        string          `json:"method"`
 	HeadersFormat bool            `json:"headers_format"`
-	Payload       json.RawMessage `json:"payload"`
+	Payload       json.RawMessage `json:"payload"` // nil is null
 	PayloadFormat bool            `json:"payload_format"`
 	Body          *string         `json:"body"`
 	BodyFormat    bool            `json:"body_format"`
 }
 
-// ShowHook returns the hook as v may see it: never with secrets.
+type shownLambda struct {
+	Functions []string `json:"functions"`
+}
+
+// ShowHook returns the hook as v may see it: never with secrets. The end of a
+// rotation's grace is shown as it is stored: that of a grace which is over is
+// for the caller to clear before.
 func ShowHook(h hook.Hook, v View) ShownHook {
 	s := ShownHook{
 		ID: h.ID, CreatedAt: h.CreatedAt, UpdatedAt: h.UpdatedAt,
 		Source: h.Source, Event: orNull(h.Event), Handler: h.Handler, OnChange: h.OnChange, Snooze: h.Snooze,
 		Name: orNull(h.Name), Enabled: h.Enabled, DisabledReason: orNull(h.DisabledReason), Tags: h.Tags,
-		Workspace: orNull(h.Workspace), Config: struct{}{},
+		Workspace: orNull(h.Workspace), Filter: h.Filter, Config: struct{}{},
 	}
 	if h.Retry != (hook.Retry{}) {
 		s.Retry = &shownRetry{orNull(h.Retry.MaxAttempts), orNull(h.Retry.MaxAge)}
@@ -293,7 +358,7 @@ func ShowHook(h hook.Hook, v View) ShownHook {
 	c := h.Config
 	webhook := shownWebhook{
 		URL: c.URL, Headers: redactHeaders(c.Headers), SSLVerify: c.SSLVerify,
-		Timeout: c.TimeoutSeconds(), SignatureAlgorithm: c.SignatureAlgorithm(),
+		Timeout: c.TimeoutSeconds(), SignatureAlgorithm: c.SignatureAlgorithm(), OldSecretUntil: orNull(c.OldSecretUntil),
 	}
 	if !c.Secret.IsZero() {
 		webhook.Secret = orNull(hook.Redacted)
@@ -305,14 +370,12 @@ func ShowHook(h hook.Hook, v View) ShownHook {
 	case hook.HandlerWebhook:
 		s.Config = webhook
 	case hook.HandlerCustom:
-		payload := json.RawMessage(c.Payload)
-		if payload == nil {
-			payload = json.RawMessage("null")
-		}
 		s.Config = shownCustom{
 			shownWebhook: webhook, Method: c.Method, HeadersFormat: c.HeadersFormat,
-			Payload: payload, PayloadFormat: c.PayloadFormat, Body: c.Body, BodyFormat: c.BodyFormat,
+			Payload: c.Payload, PayloadFormat: c.PayloadFormat, Body: c.Body, BodyFormat: c.BodyFormat,
 		}
+	case hook.HandlerLambda:
+		s.Config = shownLambda{list(c.Functions)}
 	}
 	return s
 }

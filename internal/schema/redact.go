@@ -2,6 +2,7 @@ package schema
 
 import (
 	"encoding/json"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -77,17 +78,19 @@ func redactPing(data []byte) json.RawMessage {
 const nothingKept = `"` + hook.Redacted + `" keeps what is stored, and nothing is`
 
 // keep puts back what a read redacted and a write sent as it was read: the
-// stored values. Where nothing is stored that is a fault.
-func keep(h *hook.Hook, stored *hook.Hook, faults *Faults) {
+// stored values. Where nothing is stored that is a fault. written says that
+// the secret was sent, or left out where that clears it; anything but a
+// redacted one ends a rotation.
+func keep(h *hook.Hook, stored *hook.Hook, faults *Faults, written bool) {
 	var old hook.Config
 	if stored != nil {
 		old = stored.Config
 	}
-	if h.Config.Secret.Equal(hook.NewSecret(hook.Redacted)) {
-		h.Config.Secret = old.Secret
-		if old.Secret.IsZero() {
+	if redacted := h.Config.Secret.Equal(hook.NewSecret(hook.Redacted)); redacted || !written {
+		if redacted && old.Secret.IsZero() {
 			faults.Add(nothingKept, "config", "secret")
 		}
+		h.Config.Secret, h.Config.OldSecret, h.Config.OldSecretUntil = old.Secret, old.OldSecret, old.OldSecretUntil
 	}
 	if strings.Contains(h.Config.URL, hook.Redacted) {
 		if old.URL != "" && h.Config.URL == redactURL(old.URL) {
@@ -100,33 +103,41 @@ func keep(h *hook.Hook, stored *hook.Hook, faults *Faults) {
 		if value != hook.Redacted {
 			continue
 		}
-		found := false
-		for oldName, oldValue := range old.Headers {
-			if strings.EqualFold(name, oldName) {
-				h.Config.Headers[name], found = oldValue, true
-			}
-		}
-		if !found {
+		if kept, ok := storedValue(old.Headers, name); ok {
+			h.Config.Headers[name] = kept
+		} else {
 			faults.Add(nothingKept, "config", "headers", name)
 		}
 	}
 }
 
+// storedValue returns the value of a header that is stored, perhaps in another
+// spelling.
+func storedValue[T any](stored map[string]T, name string) (value T, ok bool) {
+	if value, ok = stored[name]; ok {
+		return value, true
+	}
+	for _, other := range slices.Sorted(maps.Keys(stored)) {
+		if strings.EqualFold(name, other) {
+			return stored[other], true
+		}
+	}
+	return value, false
+}
+
 // keepUpstream does the same for the headers of an upstream's probes.
 func keepUpstream(u *hook.Upstream, stored *hook.Upstream, faults *Faults) {
+	var old map[string][]string
+	if stored != nil {
+		old = stored.Active.Headers
+	}
 	for name, values := range u.Active.Headers {
 		if !slices.Contains(values, hook.Redacted) {
 			continue
 		}
-		found := false
-		if stored != nil && len(values) == 1 {
-			for oldName, old := range stored.Active.Headers {
-				if strings.EqualFold(name, oldName) {
-					u.Active.Headers[name], found = old, true
-				}
-			}
-		}
-		if !found {
+		if kept, ok := storedValue(old, name); ok && len(values) == 1 {
+			u.Active.Headers[name] = kept
+		} else {
 			faults.Add(nothingKept, "healthchecks", "active", "headers", name)
 		}
 	}

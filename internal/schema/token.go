@@ -14,7 +14,7 @@ func tokenFields(now int64) []field {
 		{name: "scopes", kind: set, required: true, least: 1, elements: &field{
 			kind: text, oneOf: []string{hook.ScopeAdmin, hook.ScopeRead, hook.ScopeIngest},
 		}},
-		{name: "sources", kind: set, most: maxTokenSources, elements: &field{kind: text, most: maxName, check: plain}},
+		{name: "sources", kind: set, most: maxTokenSources, elements: &field{kind: text, most: maxEventName, check: eventNameFault}},
 		{name: "expires_at", kind: integer, lo: float64(now + 1), hi: 1 << 40},
 	}
 }
@@ -55,7 +55,7 @@ type ShownToken struct {
 // ShowToken returns the token as people read it, without its value.
 func ShowToken(t hook.Token) ShownToken {
 	return ShownToken{
-		ID: strings.ToLower(t.ID), Name: t.Name, Scopes: t.Scopes, Sources: t.Sources,
+		ID: strings.ToLower(t.ID), Name: t.Name, Scopes: list(t.Scopes), Sources: t.Sources,
 		ExpiresAt: orNull(t.ExpiresAt), CreatedAt: t.CreatedAt, LastUsedAt: orNull(t.LastUsedAt),
 	}
 }
