@@ -235,11 +235,11 @@ func (s *Store) RecordDelivered(ctx context.Context, d hook.Delivery, now int64)
 }
 
 // RedeliverDelivery replaces a row of any status whose Seq is d.Seq by d with
-// Seq+1 (protocol W5), or returns hook.ErrStale.
+// the Seq of its run (protocol W5), or returns hook.ErrStale.
 func (s *Store) RedeliverDelivery(ctx context.Context, d hook.Delivery, now int64) (int64, error) {
 	to, held, err := s.change(ctx, d.Key(), now, func(old *hook.Delivery) (hook.Delivery, bool) {
 		to := d
-		to.Seq++
+		to.Seq = d.RunSeq()
 		return to, old != nil && old.Seq == d.Seq
 	})
 	if err == nil && !held {

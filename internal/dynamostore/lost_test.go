@@ -96,9 +96,9 @@ func TestStore_lostAnswers(t *testing.T) {
 		d.Run = 2
 		lose(t, "PutItem", func() (bool, error) {
 			seq, err := s.RedeliverDelivery(ctx, d, nowMS)
-			return seq == 2, err
+			return seq == d.RunSeq(), err
 		})
-		d.Seq = 2
+		d.Seq = d.RunSeq()
 		holds(t, d)
 	})
 	t.Run("W6 nudge", func(t *testing.T) {

@@ -104,6 +104,14 @@ func shard(s string, n uint32) int {
 	return int(h % n)
 }
 
+// RunSeq returns the Seq with which the run d.Run of a row begins that replaces
+// one of Seq d.Seq: beyond every Seq that an earlier run had. d.Seq+1 alone may
+// be one of those: when a first attempt is made twice at once, fails and
+// succeeds, the success is recorded under the Seq it began with. Who still
+// holds a Seq of an earlier run would find it again, so each run has a million
+// of its own.
+func (d Delivery) RunSeq() int64 { return max(d.Seq+1, d.Run<<20) }
+
 // Terminal reports whether the delivery has ended.
 func (d Delivery) Terminal() bool { return d.Status != Pending }
 

@@ -496,8 +496,8 @@ func testConditions(t *testing.T, s *suite) {
 			d.Seq = was.Seq
 			seq, err := s.RedeliverDelivery(t.Context(), d, s.now)
 			ok(t, "RedeliverDelivery", err)
-			if seq != was.Seq+1 {
-				t.Errorf("RedeliverDelivery = %d; want %d", seq, was.Seq+1)
+			if seq != d.RunSeq() {
+				t.Errorf("RedeliverDelivery = %d; want %d", seq, d.RunSeq())
 			}
 			d.Seq = seq
 			s.holds(t, "redelivered from "+string(status), d)
@@ -574,6 +574,32 @@ func testConditions(t *testing.T, s *suite) {
 		ok(t, "RedeliverDelivery of what was redelivered", err)
 	})
 
+	t.Run("W5: what an earlier run was at is gone, also when its Seq went back", func(t *testing.T) {
+		// The first attempt was made twice at once. One failed (W1) and was
+		// woken and claimed (W2); the other's success is recorded (W4) with the
+		// Seq that it began with; a person has it sent again (W5).
+		d := s.newRow(newID())
+		s.create(t, d)
+		claimed, err := s.ClaimDelivery(t.Context(), hook.Wake{DeliveryKey: d.Key(), Seq: d.Seq}, s.now+minute, s.now)
+		ok(t, "ClaimDelivery", err)
+		delivered := s.ended(d, hook.Delivered)
+		recorded, err := s.RecordDelivered(t.Context(), delivered, s.now)
+		ok(t, "RecordDelivered", err)
+		if !recorded {
+			t.Fatal("RecordDelivered = false; want true")
+		}
+		anew := d
+		anew.Run, anew.Seq = 2, delivered.Seq
+		anew.Seq, err = s.RedeliverDelivery(t.Context(), anew, s.now)
+		ok(t, "RedeliverDelivery", err)
+
+		_, err = s.UpdateDelivery(t.Context(), claimed, s.now)
+		is(t, "UpdateDelivery by who had claimed the first run", err, hook.ErrStale)
+		_, err = s.ClaimDelivery(t.Context(), hook.Wake{DeliveryKey: d.Key(), Seq: claimed.Seq}, s.now+minute, s.now)
+		is(t, "ClaimDelivery by a wake-up of the first run", err, hook.ErrStale)
+		s.holds(t, "the second run", anew)
+	})
+
 	t.Run("W5: of redelivers at the same time exactly one wins", func(t *testing.T) {
 		was := s.ended(s.newRow(newID()), hook.Failed)
 		s.create(t, was)
@@ -585,7 +611,8 @@ func testConditions(t *testing.T, s *suite) {
 			_, err := s.RedeliverDelivery(t.Context(), mine, s.now)
 			return err
 		}), hook.ErrStale)
-		d.Seq, d.DueMS = was.Seq+1, int64(winner)
+		d.Seq = was.Seq
+		d.Seq, d.DueMS = d.RunSeq(), int64(winner)
 		s.holds(t, "the winner's row", d)
 	})
 

@@ -102,8 +102,9 @@ type DeliveryStore interface {
 	// something else is there: then nothing is written.
 	RecordDelivered(ctx context.Context, d hook.Delivery, now int64) (recorded bool, err error)
 	// RedeliverDelivery (W5) replaces a row of any status whose Seq is d.Seq by d
-	// with Seq+1, claimed or not: of a d with another Run, whoever holds the row
-	// cannot record an end any more. hook.ErrStale when the row is no longer so.
+	// with d.RunSeq(), which it returns, claimed or not: of a d with another Run,
+	// whoever holds the row cannot record an end any more. hook.ErrStale when the
+	// row is no longer so.
 	RedeliverDelivery(ctx context.Context, d hook.Delivery, now int64) (seq int64, err error)
 	// NudgeDelivery (W6) moves a pending row's WakeMS from o.WakeMS to later
 	// and raises Nudges; Seq stays. false when the row is not so any more.
