@@ -32,6 +32,17 @@ type Store interface {
 	Write(ctx context.Context, feed hook.Feed, changes []hook.Change, rows []hook.Delivery, now int64) (epoch int64, err error)
 	// Delivery returns a row, or hook.ErrNotFound.
 	Delivery(ctx context.Context, key hook.DeliveryKey, now int64) (hook.Delivery, error)
+	// Deliveries returns those of the rows that exist, in any order.
+	Deliveries(ctx context.Context, keys []hook.DeliveryKey, now int64) ([]hook.Delivery, error)
+	// RedeliverDelivery replaces a row of any status whose Seq is d.Seq by d
+	// with d.RunSeq(), which it returns; hook.ErrStale when the row is no longer so.
+	RedeliverDelivery(ctx context.Context, d hook.Delivery, now int64) (seq int64, err error)
+	// OpenSnoozes returns up to limit of a hook's windows that are open, whose
+	// keys begin with prefix and come after `after`, in the order of their
+	// keys, and whether there may be more.
+	OpenSnoozes(ctx context.Context, hookID, prefix, after string, limit int, now int64) (page []hook.OpenSnooze, more bool, err error)
+	// EndSnooze ends a window that is open; false when none is.
+	EndSnooze(ctx context.Context, hookID, key string, now int64) (ended bool, err error)
 	// ListDeliveries returns up to limit of a hook's rows, newest event first,
 	// whose event ids come before `before`, and whether there may be more.
 	ListDeliveries(ctx context.Context, hookID string, status hook.Status, before string, limit int, now int64) (page []hook.Delivery, more bool, err error)
@@ -49,10 +60,14 @@ type Queue interface {
 	Send(ctx context.Context, msgs []hook.Message) (failed []int, err error)
 }
 
-// Action makes one attempt, of a test or a ping. It takes no longer than the
-// hook's timeout.
+// Action does what hooks say.
 type Action interface {
+	// Do makes one attempt, of a test or a ping. It takes no longer than the
+	// hook's timeout.
 	Do(ctx context.Context, h hook.Hook, ev hook.Event, at time.Time) hook.Outcome
+	// Request returns the request that Do would make of a hook that makes one.
+	// The error says why it cannot be built, and shows nothing of the event.
+	Request(h hook.Hook, ev hook.Event, at time.Time) (hook.Request, error)
 }
 
 // Auth finds the token of a request: auth.ErrUnauthorized when there is no
@@ -66,12 +81,12 @@ type Auth interface {
 // Options of a Service.
 type Options struct {
 	Store      Store  // required
-	RetryQueue Queue  // required; what wakes the ping of a new hook
+	RetryQueue Queue  // required; what wakes the ping of a new hook, and what is redelivered
 	Action     Action // required
 	Auth       Auth   // required
 
-	// Check returns what is wrong with a hook's templates, by field; nil
-	// checks nothing.
+	// Check returns what is wrong with a hook's action, by field: templates,
+	// headers, functions. nil checks nothing.
 	Check func(hook.Hook) hook.FieldErrors
 	// Names returns the names that a hook's templates use; nil warns of none.
 	Names func(hook.Hook) []string
@@ -80,7 +95,10 @@ type Options struct {
 	Now     func() time.Time   // default time.Now
 	IDs     *eventid.Generator // of the events of pings and tests; default a new one on Now
 	NewID   func() string      // ids of hooks, upstreams and targets; default random UUIDs
-	Log     *slog.Logger       // default slog.Default()
+	// NewSecret makes the secrets of rotations; default "whsec_" and the base64
+	// of 32 random bytes.
+	NewSecret func() string
+	Log       *slog.Logger // default slog.Default()
 }
 
 // Service is the admin API as an http.Handler. It is safe for concurrent use.
@@ -119,6 +137,9 @@ func New(o Options) (*Service, error) {
 	}
 	if o.NewID == nil {
 		o.NewID = randomID
+	}
+	if o.NewSecret == nil {
+		o.NewSecret = randomSecret
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()

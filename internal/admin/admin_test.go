@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"eventhooks/internal/auth"
 	"eventhooks/internal/boltstore"
 	"eventhooks/internal/hook"
+	"eventhooks/internal/message"
 	"eventhooks/internal/record"
 )
 
@@ -34,7 +36,14 @@ type server struct {
 	queue  *queue
 	action *receivers
 	log    *lockedBuffer
+	later  atomic.Int64 // how long after clock it is, nanoseconds
 }
+
+// now is the server's time.
+func (s *server) now() time.Time { return clock.Add(time.Duration(s.later.Load())) }
+
+// advance lets time pass.
+func (s *server) advance(d time.Duration) { s.later.Add(int64(d)) }
 
 func newServer(t testing.TB) *server {
 	return newServerOn(t, nil)
@@ -48,15 +57,14 @@ func newServerOn(t testing.TB, wrap func(admin.Store) admin.Store) *server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	s := &server{t: t, store: store, queue: &queue{}, action: &receivers{}, log: &lockedBuffer{}}
-	now := func() time.Time { return clock }
+	s := &server{t: t, store: store, queue: &queue{}, action: &receivers{Runner: action.New(action.Options{Version: "1.2.3"})}, log: &lockedBuffer{}}
 	var used admin.Store = store
 	if wrap != nil {
 		used = wrap(store)
 	}
 	s.svc, err = admin.New(admin.Options{
-		Store: used, RetryQueue: s.queue, Action: s.action, Auth: auth.New(store, now),
-		Check: action.Check, Names: action.Names, Version: "1.2.3", Now: now,
+		Store: used, RetryQueue: s.queue, Action: s.action, Auth: auth.New(store, s.now),
+		Check: action.Check, Names: action.Names, Version: "1.2.3", Now: s.now,
 		Log: slog.New(slog.NewJSONHandler(s.log, nil)),
 	})
 	if err != nil {
@@ -141,12 +149,16 @@ func (s *server) must(status int, method, path, body string, header ...string) m
 
 // queue remembers what was sent.
 type queue struct {
-	mu   sync.Mutex
-	sent []hook.Message
-	err  error
+	mu     sync.Mutex
+	sent   []hook.Message
+	err    error
+	before func(msgs []hook.Message) // called before anything is sent, unless nil
 }
 
 func (q *queue) Send(_ context.Context, msgs []hook.Message) ([]int, error) {
+	if q.before != nil {
+		q.before(msgs)
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.err != nil {
@@ -156,8 +168,27 @@ func (q *queue) Send(_ context.Context, msgs []hook.Message) ([]int, error) {
 	return nil, nil
 }
 
-// receivers is an action whose ends depend on the URL's host.
+// wakes returns the wake-ups that were sent, and forgets them.
+func (q *queue) wakes(t testing.TB) []hook.Wake {
+	t.Helper()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var wakes []hook.Wake
+	for _, m := range q.sent {
+		body, err := message.Decode(m.Body)
+		if err != nil || body.Wake == nil || m.Group != body.Wake.HookID || m.Delay != 0 {
+			t.Fatalf("sent %+v, %v; want a wake-up for now, in its hook's group", m, err)
+		}
+		wakes = append(wakes, *body.Wake)
+	}
+	q.sent = nil
+	return wakes
+}
+
+// receivers is an action whose ends depend on the URL's host. Its requests are
+// the real ones.
 type receivers struct {
+	*action.Runner
 	mu    sync.Mutex
 	seen  []hook.Event
 	hooks []hook.Hook

@@ -24,6 +24,8 @@ type answer struct {
 
 func ok(body any) *answer { return &answer{status: http.StatusOK, body: body} }
 
+func accepted(body any) *answer { return &answer{status: http.StatusAccepted, body: body} }
+
 func created(body any) *answer { return &answer{status: http.StatusCreated, body: body} }
 
 func noContent() *answer { return &answer{status: http.StatusNoContent} }
@@ -96,11 +98,15 @@ func methodNotAllowed(allowed []string) *refusal {
 
 // Kong's errors. A key is written as Lua's pretty-printer does: {id="..."}.
 
-func invalidID() *refusal {
-	const fault = "expected a valid UUID"
+// noUUID is what is wrong with an id that is none.
+const noUUID = "expected a valid UUID"
+
+func invalidID() *refusal { return invalidKey("id", noUUID) }
+
+func invalidKey(field, fault string) *refusal {
 	return &refusal{answer{status: http.StatusBadRequest, body: violation{
-		Code: 1, Name: "invalid primary key", Message: "invalid primary key: '" + luaKey("id", fault) + "'",
-		Fields: map[string]string{"id": fault},
+		Code: 1, Name: "invalid primary key", Message: "invalid primary key: '" + luaKey(field, fault) + "'",
+		Fields: map[string]string{field: fault},
 	}}}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"eventhooks/internal/hook"
 	"eventhooks/internal/schema"
@@ -16,7 +17,7 @@ func (s *Service) listDeliveries(ctx context.Context, c *call) (*answer, error) 
 	if !valid {
 		return nil, invalidID()
 	}
-	p, err := c.paging()
+	p, err := c.paging(isID)
 	if err != nil {
 		return nil, err
 	}
@@ -67,20 +68,65 @@ func (s *Service) fillDeliveries(ctx context.Context, p *paging, hookID string, 
 }
 
 func (s *Service) getDelivery(ctx context.Context, c *call) (*answer, error) {
-	id, valid := schema.UUID(c.params["id"])
-	if !valid {
-		return nil, invalidID()
+	key, err := c.deliveryKey()
+	if err != nil {
+		return nil, err
 	}
-	if _, valid := schema.UUID(c.params["event_id"]); !valid {
-		return nil, errNotFound()
+	d, err := s.delivery(ctx, key)
+	if err != nil {
+		return nil, err
 	}
-	key := hook.DeliveryKey{HookID: id, EventID: strings.ToLower(c.params["event_id"])}
-	d, err := s.o.Store.Delivery(ctx, key, s.now())
-	if errors.Is(err, hook.ErrNotFound) {
-		return nil, errNotFound()
+	again, err := s.rerender(ctx, c, d)
+	if err != nil {
+		return nil, err
+	}
+	return ok(schema.ShowDetail(d, c.view, again)), nil
+}
+
+// rerender shows a delivery's request by the hook as it is now, as of the last
+// attempt. What was sent is not kept: it would double each row, and hold
+// secrets.
+func (s *Service) rerender(ctx context.Context, c *call, d hook.Delivery) (schema.Rerendered, error) {
+	h, err := s.hook(ctx, c, errNotFound())
+	if _, gone := errors.AsType[*refusal](err); gone {
+		return schema.Rerendered{}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read delivery %s: %w", key, err)
+		return schema.Rerendered{}, err
 	}
-	return ok(schema.ShowDetail(d, c.view)), nil
+	at := s.o.Now()
+	if n := len(d.Attempts); n > 0 {
+		at = time.UnixMilli(d.Attempts[n-1].AtMS)
+	}
+	ev := d.Event
+	ev.Data = schema.EventData(ev, c.view)
+	version := etag(h)
+	r := schema.Rerendered{RenderedWith: &version}
+	r.Request, r.RequestError = s.request(h, ev, at, c.view, schema.KeptAll())
+	return r, nil
+}
+
+// deliveryKey returns the key of the delivery that the path names.
+func (c *call) deliveryKey() (hook.DeliveryKey, error) {
+	id, valid := schema.UUID(c.params["id"])
+	if !valid {
+		return hook.DeliveryKey{}, invalidID()
+	}
+	eventID, valid := schema.UUID(c.params["event_id"])
+	if !valid {
+		return hook.DeliveryKey{}, invalidKey("event_id", noUUID)
+	}
+	return hook.DeliveryKey{HookID: id, EventID: eventID}, nil
+}
+
+// delivery returns a row; errNotFound when there is none.
+func (s *Service) delivery(ctx context.Context, key hook.DeliveryKey) (hook.Delivery, error) {
+	d, err := s.o.Store.Delivery(ctx, key, s.now())
+	if errors.Is(err, hook.ErrNotFound) {
+		return d, errNotFound()
+	}
+	if err != nil {
+		return d, fmt.Errorf("read delivery %s: %w", key, err)
+	}
+	return d, nil
 }

@@ -12,7 +12,6 @@ import (
 
 	"eventhooks/internal/catalog"
 	"eventhooks/internal/hook"
-	"eventhooks/internal/message"
 	"eventhooks/internal/record"
 	"eventhooks/internal/schema"
 )
@@ -30,7 +29,7 @@ const (
 )
 
 func (s *Service) listHooks(ctx context.Context, c *call) (*answer, error) {
-	p, err := c.paging()
+	p, err := c.paging(isID)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +39,7 @@ func (s *Service) listHooks(ctx context.Context, c *call) (*answer, error) {
 	}
 	source, bySource := p.query.Get("source"), p.query.Has("source")
 	last, err := s.fill(ctx, p, hook.KindHook, "", bySource || p.query.Has("tags"), func(r hook.Record) (any, bool, error) {
-		h, err := record.ToHook(r)
+		h, err := s.toHook(r)
 		if err != nil || bySource && h.Source != source || !tagged(h.Tags) {
 			return nil, false, err
 		}
@@ -79,10 +78,7 @@ func (s *Service) createHook(ctx context.Context, c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.written(ctx, c, h)
-	if err != nil {
-		return nil, err
-	}
+	a := s.written(ctx, c, h)
 	a.status = http.StatusCreated
 	return a, nil
 }
@@ -134,7 +130,7 @@ func (s *Service) putHook(ctx context.Context, c *call) (*answer, error) {
 		if err != nil {
 			return nil, err
 		}
-		return s.written(ctx, c, h)
+		return s.written(ctx, c, h), nil
 	}
 	return nil, hook.ErrBusy
 }
@@ -169,6 +165,10 @@ func (s *Service) hook(ctx context.Context, c *call, absent error) (hook.Hook, e
 	if !valid {
 		return hook.Hook{}, invalidID()
 	}
+	return s.hookByID(ctx, id, absent)
+}
+
+func (s *Service) hookByID(ctx context.Context, id string, absent error) (hook.Hook, error) {
 	r, err := s.o.Store.Get(ctx, hook.KindHook, id, s.now())
 	if errors.Is(err, hook.ErrNotFound) {
 		return hook.Hook{}, absent
@@ -176,11 +176,21 @@ func (s *Service) hook(ctx context.Context, c *call, absent error) (hook.Hook, e
 	if err != nil {
 		return hook.Hook{}, fmt.Errorf("read hook %s: %w", id, err)
 	}
-	return record.ToHook(r)
+	return s.toHook(r)
+}
+
+// toHook reads a hook's record. Of a rotation whose grace is over nothing is
+// left: it is not shown, and the next write of the hook drops the old secret.
+func (s *Service) toHook(r hook.Record) (hook.Hook, error) {
+	h, err := record.ToHook(r)
+	if _, rotating := h.Config.Rotating(s.o.Now().Unix()); !rotating {
+		h.Config.OldSecret, h.Config.OldSecretUntil = hook.Secret{}, 0
+	}
+	return h, err
 }
 
 // read completes the reading of a hook: what only the compiling of its
-// templates finds is told together with what the schema found.
+// templates and functions finds is told together with what the schema found.
 func (s *Service) read(h hook.Hook, err error) (hook.Hook, error) {
 	faults, isFaults := errors.AsType[*schema.Faults](err)
 	if err != nil && !isFaults {
@@ -189,10 +199,10 @@ func (s *Service) read(h hook.Hook, err error) (hook.Hook, error) {
 	if faults == nil {
 		faults = &schema.Faults{}
 	}
-	if h.Calls() {
-		faults.AddFields(s.o.Check(h))
-	}
-	if r, err := record.Hook(h); err != nil {
+	faults.AddFields(s.o.Check(h))
+	whole := h
+	whole.Config.OldSecret, whole.Config.OldSecretUntil = hook.Secret{}, 0 // it is not the writer's
+	if r, err := record.Hook(whole); err != nil {
 		return h, err
 	} else if len(r.Data) > maxHookBytes {
 		faults.AddEntity(fmt.Sprintf("a hook is at most %d bytes; this one is %d", maxHookBytes, len(r.Data)))
@@ -221,22 +231,12 @@ func (s *Service) insert(ctx context.Context, h hook.Hook) (hook.Hook, error) {
 		return h, fmt.Errorf("create hook %s: %w", h.ID, err)
 	}
 	h.Changed, h.Gen = epoch, epoch
-	for _, row := range rows {
-		wake := hook.Wake{DeliveryKey: row.Key(), Seq: row.Seq}
-		_, err := s.o.RetryQueue.Send(ctx, []hook.Message{{Body: message.Wake(wake), Group: h.ID}})
-		if err != nil {
-			s.o.Log.WarnContext(ctx, "wake-up of a ping not sent; the sweep will find it", "hook_id", h.ID, "err", err)
-		}
-	}
+	s.wake(ctx, rows...)
 	return h, nil
 }
 
 // ping is the first row of the ping of a new hook.
 func (s *Service) ping(h hook.Hook, at time.Time) hook.Delivery {
-	age := maxAge
-	if h.Retry.MaxAge > 0 {
-		age = time.Duration(h.Retry.MaxAge) * time.Second
-	}
 	return hook.Delivery{
 		HookID: h.ID,
 		Event: hook.Event{
@@ -244,21 +244,31 @@ func (s *Service) ping(h hook.Hook, at time.Time) hook.Delivery {
 			Time: at.UTC(), Data: schema.PingData(h),
 		},
 		Status: hook.Pending, Run: 1, Seq: 1,
-		CreatedMS: at.UnixMilli(), DeadlineMS: at.Add(age).UnixMilli(),
+		CreatedMS: at.UnixMilli(), DeadlineMS: deadline(h, at).UnixMilli(),
 		DueMS: at.UnixMilli(), WakeMS: at.Add(wakeSlack).UnixMilli(),
 	}
 }
 
-// change replaces a stored hook by what decide makes of it, and does so anew
-// when another change got in between.
+// change is replace, and its answer.
 func (s *Service) change(ctx context.Context, c *call, stored hook.Hook, decide func(stored hook.Hook) (hook.Hook, error)) (*answer, error) {
+	h, err := s.replace(ctx, c, stored, noEntity("id", stored.ID), decide)
+	if err != nil {
+		return nil, err
+	}
+	return s.written(ctx, c, h), nil
+}
+
+// replace puts what decide makes of a stored hook in its place, and does so
+// anew when another change got in between; absent is the error when that was
+// its deletion. It returns the hook as it is stored.
+func (s *Service) replace(ctx context.Context, c *call, stored hook.Hook, absent error, decide func(stored hook.Hook) (hook.Hook, error)) (hook.Hook, error) {
 	for range maxTries {
 		if !c.ifMatch(stored) {
-			return nil, changedMeanwhile()
+			return stored, changedMeanwhile()
 		}
 		h, err := decide(stored)
 		if err != nil {
-			return nil, err
+			return h, err
 		}
 		h.CreatedAt, h.UpdatedAt, h.Gen = stored.CreatedAt, s.o.Now().Unix(), stored.Gen
 		if !h.Enabled {
@@ -266,37 +276,52 @@ func (s *Service) change(ctx context.Context, c *call, stored hook.Hook, decide 
 		}
 		r, err := record.Hook(h)
 		if err != nil {
-			return nil, err
+			return h, err
 		}
 		epoch, err := s.o.Store.Write(ctx, hook.FeedHooks, []hook.Change{{Record: r, Expect: stored.Changed}}, nil, s.now())
 		if err == nil {
 			h.Changed = epoch
-			return s.written(ctx, c, h)
+			return h, nil
 		}
 		if !errors.Is(err, hook.ErrStale) {
-			return nil, fmt.Errorf("change hook %s: %w", h.ID, err)
+			return h, fmt.Errorf("change hook %s: %w", h.ID, err)
 		}
-		stored, err = s.hook(ctx, c, noEntity("id", stored.ID))
+		stored, err = s.hookByID(ctx, stored.ID, absent)
 		if err != nil {
-			return nil, err
+			return stored, err
 		}
 	}
-	return nil, hook.ErrBusy
+	return stored, hook.ErrBusy
 }
 
-// written answers a write of a hook: the hook, and what is odd about it.
-func (s *Service) written(ctx context.Context, c *call, h hook.Hook) (*answer, error) {
+// written answers a write of a hook: the hook, and what is odd about it. The
+// write is done, so it is answered also when that cannot be looked up: who is
+// told that it failed makes the hook again.
+func (s *Service) written(ctx context.Context, c *call, h hook.Hook) *answer {
 	shown := schema.ShowHook(h, c.view)
 	var err error
 	if shown.Warnings, err = s.warnings(ctx, h); err != nil {
-		return nil, err
+		s.o.Log.WarnContext(ctx, "warnings about a hook that was written are not known", "hook_id", h.ID, "err", err)
 	}
-	return ok(shown).with("ETag", etag(h)), nil
+	return ok(shown).with("ETag", etag(h))
 }
 
-// warnings tells what the catalogue does not know: the hook's event, and names
-// in its templates.
+// notRun is what every writer of a lambda hook is told.
+const notRun = "this version checks lambda functions but does not run them yet: deliveries wait"
+
+// warnings tells what is odd about a hook, though nothing is wrong with it.
 func (s *Service) warnings(ctx context.Context, h hook.Hook) ([]string, error) {
+	var warnings []string
+	if h.Handler == hook.HandlerLambda {
+		warnings = append(warnings, notRun)
+	}
+	unknown, err := s.unknown(ctx, h)
+	return append(warnings, unknown...), err
+}
+
+// unknown tells what the catalogue does not know: the hook's event, and names
+// in its templates.
+func (s *Service) unknown(ctx context.Context, h hook.Hook) ([]string, error) {
 	events, err := s.eventsOf(ctx, h.Source, h.Event)
 	if err != nil {
 		return nil, err
@@ -315,13 +340,13 @@ func (s *Service) warnings(ctx context.Context, h hook.Hook) ([]string, error) {
 		}
 		known = append(known, e.Fields...)
 	}
-	var warnings []string
+	var unknown []string
 	for _, name := range s.o.Names(h) {
 		if !slices.Contains(known, name) {
-			warnings = append(warnings, name+": the catalogue lists no such field for "+what)
+			unknown = append(unknown, name+": the catalogue lists no such field for "+what)
 		}
 	}
-	return warnings, nil
+	return unknown, nil
 }
 
 // eventsOf returns the event, or all events of the source when event is "";

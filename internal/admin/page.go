@@ -5,12 +5,14 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 
 	"eventhooks/internal/hook"
+	"eventhooks/internal/schema"
 	"eventhooks/internal/strictjson"
 )
 
@@ -23,6 +25,9 @@ const (
 	// maxExamined ends a filtered page early, so that a filter that nothing
 	// passes costs no more than this many records a request.
 	maxExamined = 5000
+	// maxOffset bounds an offset, in characters: the longest that is ours is of
+	// a snooze's key, of 1 KB.
+	maxOffset = 2048
 	// readAhead is how many records a filter asks for at once.
 	readAhead = 500
 )
@@ -43,8 +48,14 @@ type paging struct {
 	rows  []json.RawMessage
 }
 
-func (c *call) paging() (*paging, error) {
-	p := &paging{size: defaultSize, query: c.URL.Query(), rows: []json.RawMessage{}}
+// paging reads the query of a list; isKey says what its keys look like, so that
+// an offset of another list is refused where that can be told.
+func (c *call) paging(isKey func(key string) bool) (*paging, error) {
+	query, err := url.ParseQuery(c.URL.RawQuery)
+	if err != nil { // what cannot be read would be left out, and another page answered than was asked for
+		return nil, refuse(http.StatusBadRequest, "Cannot parse query: it is not well encoded")
+	}
+	p := &paging{size: defaultSize, query: query, rows: []json.RawMessage{}}
 	if p.query.Has("size") {
 		size, err := strconv.ParseFloat(p.query.Get("size"), 64)
 		if err != nil || size < 1 || size > maxSize || size != float64(int(size)) {
@@ -53,6 +64,9 @@ func (c *call) paging() (*paging, error) {
 		p.size = int(size)
 	}
 	if offset := p.query.Get("offset"); offset != "" {
+		if len(offset) > maxOffset {
+			return nil, invalidOffset(offset[:8]+"...", "it is not one of ours")
+		}
 		raw, err := base64.RawURLEncoding.DecodeString(offset)
 		if err != nil {
 			return nil, invalidOffset(offset, "bad base64 encoding")
@@ -66,10 +80,16 @@ func (c *call) paging() (*paging, error) {
 	return p, nil
 }
 
-// isKey reports whether s may be a key of what is listed: ids, or two of them
-// joined by a slash.
-func isKey(s string) bool {
-	return s != "" && len(s) <= 80 && strings.Trim(s, "0123456789abcdef-/") == ""
+// isID reports whether a key is an id of ours: a UUID in lower case.
+func isID(key string) bool {
+	id, valid := schema.UUID(key)
+	return valid && id == key
+}
+
+// encodeOffset makes an offset of a key.
+func encodeOffset(key string) string {
+	list, _ := strictjson.Encode([]string{key})
+	return base64.RawURLEncoding.EncodeToString(list)
 }
 
 // add takes one more row, and reports whether there is room for another.
@@ -89,8 +109,7 @@ func (p *paging) add(row any) (more bool, err error) {
 func (p *paging) answer(path, last string, keep ...string) *answer {
 	a := page{Data: p.rows}
 	if last != "" {
-		key, _ := strictjson.Encode([]string{last})
-		a.Offset = base64.RawURLEncoding.EncodeToString(key)
+		a.Offset = encodeOffset(last)
 		next := path + "?offset=" + a.Offset
 		for _, name := range append(keep, "size") {
 			if p.query.Has(name) {

@@ -38,6 +38,7 @@ func resources() []resource {
 		{pattern: "/event-hooks/sources/{source}/{event}", methods: methods{
 			"GET": (*Service).getSourceEvent, "PUT": (*Service).putSourceEvent, "DELETE": (*Service).deleteSourceEvent,
 		}},
+		{pattern: "/event-hooks/render", methods: methods{"POST": (*Service).renderHook}},
 		{pattern: "/event-hooks/{id}", methods: methods{
 			"GET": (*Service).getHook, "PATCH": (*Service).patchHook, "PUT": (*Service).putHook, "DELETE": (*Service).deleteHook,
 		}},
@@ -45,6 +46,11 @@ func resources() []resource {
 		{pattern: "/event-hooks/{id}/ping", adminOnly: true, methods: methods{"GET": (*Service).pingHook}},
 		{pattern: "/event-hooks/{id}/deliveries", methods: methods{"GET": (*Service).listDeliveries}},
 		{pattern: "/event-hooks/{id}/deliveries/{event_id}", methods: methods{"GET": (*Service).getDelivery}},
+		{pattern: "/event-hooks/{id}/deliveries/{event_id}/redeliver", methods: methods{"POST": (*Service).redeliver}},
+		{pattern: "/event-hooks/{id}/redeliver", methods: methods{"POST": (*Service).redeliverMany}},
+		{pattern: "/event-hooks/{id}/snoozes", methods: methods{"GET": (*Service).listSnoozes}},
+		{pattern: "/event-hooks/{id}/snoozes/{key}", methods: methods{"DELETE": (*Service).endSnooze}},
+		{pattern: "/event-hooks/{id}/secret/rotate", methods: methods{"POST": (*Service).rotateSecret}},
 
 		{pattern: "/upstreams", methods: methods{"GET": (*Service).listUpstreams, "POST": (*Service).createUpstream}},
 		{pattern: "/upstreams/{upstream}", methods: methods{
@@ -56,8 +62,10 @@ func resources() []resource {
 			"GET": (*Service).getTarget, "PATCH": (*Service).patchTarget, "PUT": (*Service).putTarget, "DELETE": (*Service).deleteTarget,
 		}},
 
-		// Ingest answers these; what comes here has another method.
+		// Ingest answers the POSTs; what comes here has another method. An event
+		// may be called deliveries.
 		{pattern: "/events", methods: methods{"POST": (*Service).elsewhere}},
+		{pattern: "/events/{id}/deliveries", methods: methods{"GET": (*Service).eventDeliveries, "POST": (*Service).elsewhere}},
 		{pattern: "/events/{source}/{event}", methods: methods{"POST": (*Service).elsewhere}},
 
 		{pattern: "/tokens", adminOnly: true, methods: methods{"GET": (*Service).listTokens, "POST": (*Service).createToken}},
@@ -139,7 +147,7 @@ func (s *Service) find(c *call) (resource, bool) {
 		segments = segments[1:]
 	}
 	for _, res := range s.resources {
-		if params, ok := match(res.pattern, segments); ok {
+		if params, ok := fits(res.pattern, segments); ok {
 			c.pattern, c.params = res.pattern, params
 			return res, true
 		}
@@ -147,8 +155,8 @@ func (s *Service) find(c *call) (resource, bool) {
 	return resource{}, false
 }
 
-// match reports whether the segments fit a pattern, and what they name.
-func match(pattern string, segments []string) (map[string]string, bool) {
+// fits reports whether the segments fit a pattern, and what they name.
+func fits(pattern string, segments []string) (map[string]string, bool) {
 	params := map[string]string{}
 	i := 0
 	for want := range strings.SplitSeq(pattern[1:], "/") {

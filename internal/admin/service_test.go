@@ -38,6 +38,7 @@ func TestNew_saysWhatIsMissing(t *testing.T) {
 func TestScopes(t *testing.T) {
 	const id = "/00000000-0000-4000-8000-000000000000"
 	read := []string{
+		"/event-hooks" + id + "/snoozes", "/events" + id + "/deliveries",
 		"/event-hooks", "/event-hooks" + id, "/event-hooks" + id + "/deliveries",
 		"/event-hooks" + id + "/deliveries" + id, "/event-hooks/sources", "/event-hooks/sources/crud",
 		"/event-hooks/sources/crud/consumers", "/upstreams", "/upstreams/x", "/upstreams/x/health",
@@ -45,6 +46,9 @@ func TestScopes(t *testing.T) {
 	}
 	write := []string{
 		"POST /event-hooks", "PATCH /event-hooks" + id, "PUT /event-hooks" + id, "DELETE /event-hooks" + id,
+		"POST /event-hooks" + id + "/redeliver", "POST /event-hooks" + id + "/deliveries" + id + "/redeliver",
+		"POST /event-hooks" + id + "/secret/rotate", "DELETE /event-hooks" + id + "/snoozes/MSNhL2IjYw", "POST /event-hooks/render",
+		"POST /ws/event-hooks" + id + "/redeliver", "POST /ws/event-hooks/render",
 		"POST /event-hooks" + id + "/test", "PUT /event-hooks/sources/a/b", "DELETE /event-hooks/sources/a/b",
 		"POST /upstreams", "PATCH /upstreams/x", "PUT /upstreams/x", "DELETE /upstreams/x", "POST /upstreams/x/targets",
 		"PATCH /upstreams/x/targets/y", "PUT /upstreams/x/targets/y", "DELETE /upstreams/x/targets/y",
@@ -436,15 +440,63 @@ func TestUpstream_deletionDiesInBetween(t *testing.T) {
 	}
 }
 
-// failingStore fails the n-th write from when it was told to, and counts
-// reads.
+// failingStore fails the n-th write from when it was told to, and counts what
+// the service asks for.
 type failingStore struct {
 	admin.Store
 	mu     sync.Mutex
 	failAt int
 	err    error
-	lists  int
-	listed int
+	calls  int // of any kind
+	listed int // records read by List
+	rows   int // rows asked for by Deliveries
+	writes int
+}
+
+// reset begins to count anew.
+func (f *failingStore) reset() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls, f.listed, f.rows, f.writes = 0, 0, 0, 0
+}
+
+func (f *failingStore) Get(ctx context.Context, kind, id string, now int64) (hook.Record, error) {
+	f.called()
+	return f.Store.Get(ctx, kind, id, now)
+}
+
+func (f *failingStore) called() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls++
+}
+
+func (f *failingStore) Delivery(ctx context.Context, key hook.DeliveryKey, now int64) (hook.Delivery, error) {
+	f.called()
+	return f.Store.Delivery(ctx, key, now)
+}
+
+func (f *failingStore) ListDeliveries(ctx context.Context, hookID string, status hook.Status, before string, limit int, now int64) ([]hook.Delivery, bool, error) {
+	f.called()
+	return f.Store.ListDeliveries(ctx, hookID, status, before, limit, now)
+}
+
+func (f *failingStore) RedeliverDelivery(ctx context.Context, d hook.Delivery, now int64) (int64, error) {
+	f.called()
+	return f.Store.RedeliverDelivery(ctx, d, now)
+}
+
+func (f *failingStore) OpenSnoozes(ctx context.Context, hookID, prefix, after string, limit int, now int64) ([]hook.OpenSnooze, bool, error) {
+	f.called()
+	return f.Store.OpenSnoozes(ctx, hookID, prefix, after, limit, now)
+}
+
+func (f *failingStore) Deliveries(ctx context.Context, keys []hook.DeliveryKey, now int64) ([]hook.Delivery, error) {
+	f.mu.Lock()
+	f.calls++
+	f.rows += len(keys)
+	f.mu.Unlock()
+	return f.Store.Deliveries(ctx, keys, now)
 }
 
 func (f *failingStore) failWrites(n int) {
@@ -455,6 +507,8 @@ func (f *failingStore) failWrites(n int) {
 
 func (f *failingStore) Write(ctx context.Context, feed hook.Feed, changes []hook.Change, rows []hook.Delivery, now int64) (int64, error) {
 	f.mu.Lock()
+	f.calls++
+	f.writes++
 	if f.failAt > 0 {
 		if f.failAt--; f.failAt == 0 {
 			defer f.mu.Unlock()
@@ -469,7 +523,7 @@ func (f *failingStore) List(ctx context.Context, kind, prefix, after string, lim
 	page, more, err := f.Store.List(ctx, kind, prefix, after, limit, now)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.lists++
+	f.calls++
 	f.listed += len(page)
 	return page, more, err
 }
@@ -515,6 +569,30 @@ func (brokenAuth) Forget(string) {}
 
 func (brokenAuth) Authenticate(context.Context, http.Header) (hook.Token, error) {
 	return hook.Token{}, errors.New("table is gone")
+}
+
+// TestHook_isWritten: what only embellishes the answer to a write does not turn
+// the write into a failure, after which it would be made again.
+func TestHook_isWritten(t *testing.T) {
+	s := newServerOn(t, func(real admin.Store) admin.Store { return &noSources{real} })
+	got := s.must(201, "POST", "/event-hooks", `{"source":"mine","event":"happened","handler":"lambda","config":{"functions":["return function () end"]}}`)
+	if diff := cmp.Diff([]any{"this version checks lambda functions but does not run them yet: deliveries wait"}, got["warnings"]); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+	s.must(200, "PATCH", "/event-hooks/"+got["id"].(string), `{"name":"x"}`)
+	if log := s.log.String(); !strings.Contains(log, "sources are gone") {
+		t.Errorf("log = %s; want why warnings are missing", log)
+	}
+}
+
+// noSources has lost the catalogue.
+type noSources struct{ admin.Store }
+
+func (n *noSources) Get(ctx context.Context, kind, id string, now int64) (hook.Record, error) {
+	if kind == hook.KindSource {
+		return hook.Record{}, errors.New("sources are gone")
+	}
+	return n.Store.Get(ctx, kind, id, now)
 }
 
 // TestListHooks_isBounded: a page of many hooks costs what a page of few does.
@@ -637,7 +715,9 @@ func TestDeliveries(t *testing.T) {
 			`"created_at":"2026-11-21T18:00:00.123Z","attempts":[` +
 			`{"at":"2026-11-21T18:00:00.123Z","took_ms":12,"status":500,"error":"the receiver answered 500","ip":"203.0.113.7"},` +
 			`{"at":"2026-11-21T18:00:05.124Z","took_ms":3,"status":null,"error":"connection refused","ip":null}],` +
-			`"data":{"n":12345678901234567890},"response":{"status":410,"headers":{"X-A":"b","X-Token":"[redacted]"},"body":"gone"}}`
+			`"data":{"n":12345678901234567890},"request":{"method":"POST","url":"https://ok.test/hidden","headers":{"Content-Type":"application/json","User-Agent":"eventhooks/1.2.3",` +
+			`"Webhook-Id":"` + event(1) + `_` + id + `","Webhook-Timestamp":"1795284005"},"body":"{\"source\":\"crud\",\"event\":\"consumers\",\"n\":12345678901234567890}"},` +
+			`"rendered_with":"\"1\"","request_error":null,"response":{"status":410,"headers":{"X-A":"b","X-Token":"[redacted]"},"body":"gone"}}`
 		if string(got.body) != want {
 			t.Errorf("delivery = %s\nwant %s", got.body, want)
 		}
@@ -655,7 +735,7 @@ func TestDeliveries(t *testing.T) {
 	})
 	t.Run("what is not there is not found, but rows outlive their hook", func(t *testing.T) {
 		s.must(404, "GET", path+"/"+event(9), "")
-		s.must(404, "GET", path+"/nonsense", "")
+		s.must(400, "GET", path+"/nonsense", "")
 		s.must(404, "GET", "/event-hooks/00000000-0000-4000-8000-000000000000/deliveries", "")
 		s.must(400, "GET", "/event-hooks/x/deliveries", "")
 		s.must(204, "DELETE", "/event-hooks/"+id, "")
@@ -815,9 +895,17 @@ func TestSecretsStayInside(t *testing.T) {
 		keep(s.do("PATCH", path, `{"config":{"secret":"`+secret+`","timeout":99}}`))
 		keep(s.do("POST", path+"/test", `{}`))
 		keep(s.do("GET", path+"/ping", ""))
+		keep(s.do("POST", "/event-hooks/render", `{"hook":`+string(keep(s.do("GET", path, "")).body)+`}`))
+		keep(s.do("POST", path+"/secret/rotate", ""))
+		keep(s.do("POST", path+"/secret/rotate", ""))
+		keep(s.do("POST", "/event-hooks/render", `{"hook":`+string(keep(s.do("GET", path, "")).body)+`}`))
+		keep(s.do("POST", path+"/redeliver", `{"status":"pending"}`))
 		deliveries := keep(s.do("GET", path+"/deliveries", "")).json(t)
 		for _, row := range deliveries["data"].([]any) {
-			keep(s.do("GET", path+"/deliveries/"+row.(map[string]any)["event_id"].(string), ""))
+			event := row.(map[string]any)["event_id"].(string)
+			keep(s.do("GET", path+"/deliveries/"+event, ""))
+			keep(s.do("POST", path+"/deliveries/"+event+"/redeliver", ""))
+			keep(s.do("GET", "/events/"+event+"/deliveries", ""))
 		}
 	}
 	keep(s.do("GET", "/event-hooks", ""))
@@ -841,26 +929,31 @@ func FuzzBody(f *testing.F) {
 		`source=a&handler=log`, `config.headers.x=1&config=2`, `tags[3]=a&tags[]=b&tags=c`, `a[=1&]b=2&.=3&..=4&a.=5`,
 		`{"name":"x","healthchecks":{"passive":{"type":{}},"active":{"headers":{"a":[null]}}}}`, `{"slots":10000.0,"algorithm":[]}`,
 		`{"source":"a","handler":"webhook-custom","config":{"url":"http://x/","method":"M","payload":{"a":"{{"},"body":"{*x*}"}}`,
+		`{"source":"a","handler":"lambda","config":{"functions":["return function() end","return 1","("]},"filter":{"a":[{"exists":true}],"$or":[{"b":[1]}]}}`,
+		`{"hook":{"source":"a","handler":"webhook","config":{"url":"http://x/","secret":"[redacted]"}},"data":{"a":1}}`, `{"hook":[],"event":5}`,
+		`{"status":"pending","since":"2026-11-21T18:00:00Z","until":5e9,"dry_run":true}`, `{"finish":true}`,
+		"--x\r\nContent-Disposition: form-data; name=\"source\"\r\n\r\na\r\n--x\r\nContent-Disposition: form-data; name=\"handler\"; filename=\"f\"\r\n\r\nlog\r\n--x--\r\n",
+		"--x\r\n\r\n--x--", "--x--", "--x\nContent-Disposition: form-data; name=a.b[1]\n\n\n--x",
 	} {
-		f.Add(seed, true)
-		f.Add(seed, false)
+		for mediaType := range uint8(3) {
+			f.Add(seed, mediaType)
+		}
 	}
 	s := newServer(f)
-	hookPath := "/event-hooks/" + s.must(201, "POST", "/event-hooks", slackHook)["id"].(string)
+	id := s.must(201, "POST", "/event-hooks", slackHook)["id"].(string)
+	hookPath, delivery := "/event-hooks/"+id, s.row(id, 0, nil)
 	s.must(201, "POST", "/upstreams", `{"name":"web"}`)
 	target := "/upstreams/web/targets/" + s.must(201, "POST", "/upstreams/web/targets", `{"target":"x"}`)["id"].(string)
-	f.Fuzz(func(t *testing.T, body string, isJSON bool) {
-		mediaType := "application/x-www-form-urlencoded"
-		if isJSON {
-			mediaType = "application/json"
-		}
+	f.Fuzz(func(t *testing.T, body string, mediaType uint8) {
+		contentType := []string{"application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"}[mediaType%3]
 		s.t = t
 		for _, route := range []string{
-			"POST /event-hooks", "PATCH " + hookPath, "PUT " + hookPath, "POST " + hookPath + "/test",
+			"POST /event-hooks", "PATCH " + hookPath, "PUT " + hookPath, "POST " + hookPath + "/test", "POST /event-hooks/render",
+			"POST " + hookPath + "/redeliver", "POST " + redeliverPath(delivery), "POST " + hookPath + "/secret/rotate",
 			"PUT /event-hooks/sources/a/b", "PATCH /upstreams/web", "PUT /upstreams/web", "PATCH " + target, "POST /tokens",
 		} {
 			method, path, _ := strings.Cut(route, " ")
-			if got := s.do(method, path, body, "Content-Type", mediaType); got.status >= 500 {
+			if got := s.do(method, path, body, "Content-Type", contentType); got.status >= 500 {
 				t.Errorf("%s %q = %d: %s", route, body, got.status, s.log)
 			}
 		}

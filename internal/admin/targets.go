@@ -19,13 +19,13 @@ func (s *Service) listTargets(ctx context.Context, c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := c.paging()
+	prefix := u.ID + "/"
+	p, err := c.paging(func(key string) bool {
+		id, here := strings.CutPrefix(key, prefix)
+		return here && isID(id)
+	})
 	if err != nil {
 		return nil, err
-	}
-	prefix := u.ID + "/"
-	if p.after != "" && !strings.HasPrefix(p.after, prefix) {
-		return nil, invalidOffset(p.query.Get("offset"), "it is not one of ours")
 	}
 	tagged, err := tagFilter(p.query)
 	if err != nil {

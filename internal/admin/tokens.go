@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"eventhooks/internal/auth"
 	"eventhooks/internal/hook"
@@ -15,8 +16,12 @@ import (
 // tokenIDLen is the length of a token's id: SHA-256 in hex.
 const tokenIDLen = 64
 
+func isTokenID(s string) bool {
+	return len(s) == tokenIDLen && strings.Trim(s, "0123456789abcdef") == ""
+}
+
 func (s *Service) listTokens(ctx context.Context, c *call) (*answer, error) {
-	p, err := c.paging()
+	p, err := c.paging(isTokenID)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +81,7 @@ func (s *Service) mint(ctx context.Context, doc []byte) (schema.ShownToken, erro
 
 func (s *Service) deleteToken(ctx context.Context, c *call) (*answer, error) {
 	id := c.params["id"]
-	if len(id) != tokenIDLen || !isKey(id) {
+	if !isTokenID(id) {
 		return nil, errNotFound()
 	}
 	_, err := s.o.Store.Get(ctx, hook.KindToken, id, s.now())

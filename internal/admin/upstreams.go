@@ -15,7 +15,7 @@ import (
 const maxChanges = 88
 
 func (s *Service) listUpstreams(ctx context.Context, c *call) (*answer, error) {
-	p, err := c.paging()
+	p, err := c.paging(isID)
 	if err != nil {
 		return nil, err
 	}
