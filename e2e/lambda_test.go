@@ -60,7 +60,30 @@ type cloud struct {
 	token     string
 }
 
+// deploy builds the functions and makes a deployment of them.
 func deploy(t *testing.T, name string, flags []string, params map[string]string) *cloud {
+	t.Helper()
+	awstest.DynamoDB(t) // builds are slow: not when there is no server
+	return launch(t, name, binaries(t, flags), params, newJudge())
+}
+
+// binaries builds every function of the template, and returns where each is.
+func binaries(t *testing.T, flags []string) map[string]string {
+	t.Helper()
+	s, err := stack.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	built := map[string]string{}
+	for _, f := range s.Functions {
+		built[f.Name] = build(t, "eventhooks/functions/"+f.Name, flags)
+	}
+	return built
+}
+
+// launch makes tables and queues of its own and puts the functions on them.
+// The judge watches what they do.
+func launch(t *testing.T, name string, binaries, params map[string]string, j *judge) *cloud {
 	t.Helper()
 	db, queues := awstest.DynamoDB(t), awstest.SQS(t)
 	s, err := stack.Load()
@@ -71,18 +94,18 @@ func deploy(t *testing.T, name string, flags []string, params map[string]string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cloud{t: t, stack: s, resources: r, functions: map[string]*lambdatest.Function{}, queues: queues, judge: newJudge(s, r)}
+	j.knows(s, r)
+	c := &cloud{t: t, stack: s, resources: r, functions: map[string]*lambdatest.Function{}, queues: queues, judge: j}
 	for _, f := range s.Functions {
 		env, err := s.Environment(f.Name, r, params)
 		if err != nil {
 			t.Fatal(err)
 		}
 		env["AWS_REGION"] = awstest.Region
-		endpoint := c.judge.watch(t, f.Name)
+		endpoint := j.watch(t, f.Name)
 		env["AWS_ENDPOINT_URL_DYNAMODB"], env["AWS_ENDPOINT_URL_SQS"] = endpoint, endpoint
 		c.functions[f.Name] = lambdatest.New(t, lambdatest.Options{
-			Binary: build(t, "eventhooks/functions/"+f.Name, flags),
-			Name:   f.Name, Env: env, Timeout: f.Timeout, MemoryMB: f.MemoryMB,
+			Binary: binaries[f.Name], Name: f.Name, Env: env, Timeout: f.Timeout, MemoryMB: f.MemoryMB,
 		})
 	}
 	return c
@@ -266,7 +289,9 @@ func sample(t *testing.T, name string) []byte {
 
 // The main job by the built functions, from the first token to the receiver.
 func TestLambda_anEventGoesAllTheWay(t *testing.T) {
-	c := deploy(t, "way", forTheTest, map[string]string{"RetrySchedule": "1s,1s,1s"})
+	awstest.DynamoDB(t) // builds are slow: not when there is no server
+	built := binaries(t, forTheTest)
+	c := launch(t, "way", built, map[string]string{"RetrySchedule": "1s,1s,1s"}, newJudge())
 	r := newReceiver(t, http.StatusServiceUnavailable)
 	const secret = "correct horse battery staple"
 
@@ -411,7 +436,9 @@ func TestLambda_anEventGoesAllTheWay(t *testing.T) {
 		c.http("admin", "DELETE", "/upstreams/web", "", http.StatusNoContent)
 		c.invoke("healthprobe", sample(t, "healthprobe-schedule.json"))
 	})
-	c.judge.report(t)
+	converse(t, ours, built, c.judge) // the rest of the API
+	c.judge.denied(t)
+	c.judge.unused(t)
 }
 
 // deadAddress returns an address on this machine where nobody listens.
@@ -483,11 +510,19 @@ type judge struct {
 	seen map[string]map[stack.Permission]bool
 }
 
-func newJudge(s *stack.Stack, r stack.Resources) *judge {
-	j := &judge{allowed: map[string][]stack.Permission{}, names: map[string]string{}, seen: map[string]map[stack.Permission]bool{}}
+func newJudge() *judge {
+	return &judge{allowed: map[string][]stack.Permission{}, names: map[string]string{}, seen: map[string]map[stack.Permission]bool{}}
+}
+
+// knows tells the judge of a deployment.
+func (j *judge) knows(s *stack.Stack, r stack.Resources) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	for _, f := range s.Functions {
 		j.allowed[f.Name] = f.Allowed
-		j.seen[f.Name] = map[stack.Permission]bool{}
+		if j.seen[f.Name] == nil {
+			j.seen[f.Name] = map[stack.Permission]bool{}
+		}
 	}
 	for id, name := range r.Tables {
 		j.names[name] = id
@@ -495,7 +530,6 @@ func newJudge(s *stack.Stack, r stack.Resources) *judge {
 	for id, url := range r.Queues {
 		j.names[url] = id
 	}
-	return j
 }
 
 // watch returns the endpoint for one function.
@@ -540,7 +574,7 @@ func (j *judge) note(t *testing.T, function, operation string, body []byte) {
 		return
 	}
 	on := func(action string, of table) {
-		resource := j.names[of.TableName]
+		resource := j.name(of.TableName)
 		if of.IndexName != "" {
 			resource += "/index/" + of.IndexName
 		}
@@ -548,7 +582,7 @@ func (j *judge) note(t *testing.T, function, operation string, body []byte) {
 	}
 	switch {
 	case call.QueueUrl != "":
-		j.used(function, stack.Permission{Action: "sqs:" + strings.TrimSuffix(operation, "Batch"), Resource: j.names[call.QueueUrl]})
+		j.used(function, stack.Permission{Action: "sqs:" + strings.TrimSuffix(operation, "Batch"), Resource: j.name(call.QueueUrl)})
 	case call.RequestItems != nil:
 		for name := range call.RequestItems {
 			on(operation, table{TableName: name})
@@ -564,16 +598,21 @@ func (j *judge) note(t *testing.T, function, operation string, body []byte) {
 	}
 }
 
+// name returns the logical id of a table or of a queue's URL.
+func (j *judge) name(of string) string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.names[of]
+}
+
 func (j *judge) used(function string, p stack.Permission) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.seen[function][p] = true
 }
 
-// report fails the test for each call that a role does not allow, and for each
-// that a role allows and nobody made: then either the role is too wide, or this
-// test leaves something out.
-func (j *judge) report(t *testing.T) {
+// denied fails the test for each call that a role does not allow.
+func (j *judge) denied(t *testing.T) {
 	t.Helper()
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -583,6 +622,16 @@ func (j *judge) report(t *testing.T) {
 				t.Errorf("%s's role does not allow %s on %s, which it needs", function, p.Action, p.Resource)
 			}
 		}
+	}
+}
+
+// unused fails the test for each call that a role allows and nobody made: then
+// either the role is too wide, or this test leaves something out.
+func (j *judge) unused(t *testing.T) {
+	t.Helper()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, function := range slices.Sorted(maps.Keys(j.allowed)) {
 		for _, p := range j.allowed[function] {
 			if !j.seen[function][p] && !strings.HasPrefix(p.Action, "logs:") {
 				t.Errorf("%s's role allows %s on %s, which nothing here needed", function, p.Action, p.Resource)

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"eventhooks/internal/hook"
 	"eventhooks/internal/local"
@@ -205,6 +208,57 @@ func TestTour_snoozeSilencesTheSameEventOnly(t *testing.T) {
 	}
 	if !got["10.0.0.1"] || !got["10.0.0.2"] {
 		t.Errorf("told of %v; want both targets", got)
+	}
+	r.nothing(t)
+}
+
+func TestTour_aReceiverThatWasDownForLongGetsWhatItMissedWhenAsked(t *testing.T) {
+	const missed = 120
+	w := start(t, local.Options{})
+	answers := make([]int, missed)
+	for i := range answers {
+		answers[i] = http.StatusInternalServerError
+	}
+	r := newReceiver(t, answers...)
+	id := w.hook(`{"source":"crud","event":"consumers","handler":"webhook","retry":{"max_attempts":1},"config":{"url":"` + r.URL + `"}}`)
+	var events []string
+	for n := range missed {
+		events = append(events, fmt.Sprintf(`{"source":"crud","event":"consumers","data":{"n":%d}}`, n))
+	}
+	w.post("/events", "["+strings.Join(events, ",")+"]")
+	for range missed {
+		r.next(t)
+	}
+	failed := func() int {
+		return len(w.call("GET", "/event-hooks/"+id+"/deliveries?status=failed&size=1000", "", http.StatusOK)["data"].([]any))
+	}
+	eventually(t, func() string {
+		if n := failed(); n != missed {
+			return fmt.Sprintf("%d deliveries failed; want %d", n, missed)
+		}
+		return ""
+	})
+
+	want := map[string]any{"matched": json.Number("120"), "queued": json.Number("120"), "next": nil}
+	if diff := cmp.Diff(want, w.call("POST", "/event-hooks/"+id+"/redeliver", `{}`, http.StatusOK)); diff != "" {
+		t.Errorf("redeliver (-want +got):\n%s", diff)
+	}
+	seen := map[string]bool{}
+	for range missed {
+		seen[fmt.Sprint(object(t, r.next(t).body)["n"])] = true
+	}
+	if len(seen) != missed {
+		t.Errorf("%d different events arrived; want %d", len(seen), missed)
+	}
+	eventually(t, func() string {
+		rows := w.call("GET", "/event-hooks/"+id+"/deliveries?status=delivered&size=1000", "", http.StatusOK)["data"].([]any)
+		if len(rows) != missed+1 { // and the ping
+			return fmt.Sprintf("%d deliveries arrived; want %d", len(rows), missed+1)
+		}
+		return ""
+	})
+	if n := failed(); n != 0 {
+		t.Errorf("%d deliveries are still failed; want none", n)
 	}
 	r.nothing(t)
 }

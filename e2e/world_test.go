@@ -25,14 +25,14 @@ const patience = 30 * time.Second
 
 // world is a running system as a client sees it.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	url   string
 	token string
 	log   *buffer // what the log action wrote
 }
 
 // start runs a local system until the test ends.
-func start(t *testing.T, o local.Options) *world {
+func start(t testing.TB, o local.Options) *world {
 	t.Helper()
 	out := &buffer{}
 	o.Addr, o.Version, o.Events = "127.0.0.1:0", "test", out
@@ -116,7 +116,7 @@ func (w *world) delivery(hookID, eventID, status string) map[string]any {
 	return row
 }
 
-func object(t *testing.T, raw []byte) map[string]any {
+func object(t testing.TB, raw []byte) map[string]any {
 	t.Helper()
 	var v map[string]any
 	d := json.NewDecoder(bytes.NewReader(raw))
@@ -128,7 +128,7 @@ func object(t *testing.T, raw []byte) map[string]any {
 }
 
 // eventually asks until there is no complaint.
-func eventually(t *testing.T, complaint func() string) {
+func eventually(t testing.TB, complaint func() string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
