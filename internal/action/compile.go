@@ -66,12 +66,13 @@ func checkFunctions(functions []string, faults hook.FieldErrors) {
 }
 
 // Names returns the top-level names of event values that the hook's templates
-// use, sorted, as far as they parse.
+// use, sorted, as far as they parse. Those of headers whose values are secrets
+// are left out: what is no template there may be part of one.
 func Names(h hook.Hook) []string {
 	p := compile(h)
 	var names []string
 	for _, hd := range p.headers {
-		if hd.tmpl != nil {
+		if hd.tmpl != nil && !hook.SecretHeader(hd.name) {
 			names = append(names, hd.tmpl.Names()...)
 		}
 	}

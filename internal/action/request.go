@@ -1,19 +1,16 @@
 package action
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 
 	"eventhooks/internal/hook"
 	"eventhooks/internal/render"
 	"eventhooks/internal/sign"
-	"eventhooks/internal/strictjson"
 )
 
 const (
@@ -51,7 +48,9 @@ func (r *Runner) Request(h hook.Hook, ev hook.Event, at time.Time) (hook.Request
 	}
 	contentType := typeJSON
 	if h.Handler == hook.HandlerWebhook {
-		req.Body, err = flatBody(ev)
+		if req.Body, err = render.Body(ev.Source, ev.Event, ev.Data); err != nil {
+			err = errData
+		}
 	} else {
 		if h.Config.Method != "" {
 			req.Method = h.Config.Method
@@ -126,49 +125,3 @@ func (p *plan) customBody(v render.Values) (body []byte, contentType string, err
 // errData: the event's data is no object that everybody reads alike. ingest
 // lets none through.
 var errData = errors.New("the event's data is not a JSON object")
-
-// flatBody is what a webhook gets: the event's data fields and its source and
-// event, which win, in one flat object. What the data says stays byte for
-// byte, unless it has a source or event of its own, which is left out.
-func flatBody(ev hook.Event) ([]byte, error) {
-	members, err := strictjson.Object(ev.Data, strictjson.Limits{})
-	if err != nil {
-		return nil, errData
-	}
-	b := make([]byte, 0, len(ev.Data)+len(ev.Source)+len(ev.Event)+32)
-	b = append(b, `{"source":`...)
-	b = appendQuoted(b, ev.Source)
-	b = append(b, `,"event":`...)
-	b = appendQuoted(b, ev.Event)
-	ours := func(m strictjson.Member) bool { return m.Name == "source" || m.Name == "event" }
-	switch {
-	case len(members) == 0:
-		return append(b, '}'), nil
-	case !slices.ContainsFunc(members, ours):
-		b = append(b, ',')
-		return append(b, ev.Data[bytes.IndexByte(ev.Data, '{')+1:]...), nil
-	}
-	for _, m := range members {
-		if !ours(m) {
-			b = append(b, ',')
-			b = appendQuoted(b, m.Name)
-			b = append(b, ':')
-			b = append(b, m.Value...)
-		}
-	}
-	return append(b, '}'), nil
-}
-
-// appendQuoted appends s as a JSON string.
-func appendQuoted(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			if q, err := strictjson.Encode(s); err == nil { // a string always encodes
-				return append(b, q...)
-			}
-		}
-	}
-	b = append(b, '"')
-	b = append(b, s...)
-	return append(b, '"')
-}

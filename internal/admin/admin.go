@@ -35,7 +35,7 @@ type Store interface {
 	// Deliveries returns those of the rows that exist, in any order.
 	Deliveries(ctx context.Context, keys []hook.DeliveryKey, now int64) ([]hook.Delivery, error)
 	// RedeliverDelivery replaces a row of any status whose Seq is d.Seq by d
-	// with d.RunSeq(), which it returns; hook.ErrStale when the row is no longer so.
+	// with Seq+1, which it returns; hook.ErrStale when the row is no longer so.
 	RedeliverDelivery(ctx context.Context, d hook.Delivery, now int64) (seq int64, err error)
 	// OpenSnoozes returns up to limit of a hook's windows that are open, whose
 	// keys begin with prefix and come after `after`, in the order of their

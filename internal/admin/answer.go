@@ -86,6 +86,12 @@ func refuse(status int, format string, args ...any) *refusal {
 
 func errNotFound() *refusal { return refuse(http.StatusNotFound, "Not found") }
 
+// isAbsent reports whether an error is the answer that something is not there.
+func isAbsent(err error) bool {
+	r, ok := errors.AsType[*refusal](err)
+	return ok && r.status == http.StatusNotFound
+}
+
 func forbidden(scope string) *refusal {
 	return refuse(http.StatusForbidden, "this needs a token of scope %s", scope)
 }

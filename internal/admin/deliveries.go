@@ -12,6 +12,10 @@ import (
 	"eventhooks/internal/schema"
 )
 
+// rowsAtOnce is how many rows are asked for, and held, at once: each may be
+// 400 KB, and a function has 512 MB.
+const rowsAtOnce = 64
+
 func (s *Service) listDeliveries(ctx context.Context, c *call) (*answer, error) {
 	id, valid := schema.UUID(c.params["id"])
 	if !valid {
@@ -44,7 +48,7 @@ func (s *Service) listDeliveries(ctx context.Context, c *call) (*answer, error) 
 func (s *Service) fillDeliveries(ctx context.Context, p *paging, hookID string, status hook.Status) (last string, err error) {
 	before := p.after
 	for {
-		rows, more, err := s.o.Store.ListDeliveries(ctx, hookID, status, before, p.size-len(p.rows), s.now())
+		rows, more, err := s.o.Store.ListDeliveries(ctx, hookID, status, before, min(rowsAtOnce, p.size-len(p.rows)), s.now())
 		if err != nil {
 			return "", fmt.Errorf("list deliveries of %s: %w", hookID, err)
 		}
@@ -76,23 +80,19 @@ func (s *Service) getDelivery(ctx context.Context, c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	again, err := s.rerender(ctx, c, d)
-	if err != nil {
+	h, err := s.hook(ctx, c, errNotFound())
+	if err != nil && !isAbsent(err) {
 		return nil, err
 	}
-	return ok(schema.ShowDetail(d, c.view, again)), nil
+	return ok(schema.ShowDetail(d, h, c.view, s.rerender(c, h, d))), nil
 }
 
 // rerender shows a delivery's request by the hook as it is now, as of the last
 // attempt. What was sent is not kept: it would double each row, and hold
 // secrets.
-func (s *Service) rerender(ctx context.Context, c *call, d hook.Delivery) (schema.Rerendered, error) {
-	h, err := s.hook(ctx, c, errNotFound())
-	if _, gone := errors.AsType[*refusal](err); gone {
-		return schema.Rerendered{}, nil
-	}
-	if err != nil {
-		return schema.Rerendered{}, err
+func (s *Service) rerender(c *call, h hook.Hook, d hook.Delivery) schema.Rerendered {
+	if h.ID == "" { // it is gone
+		return schema.Rerendered{}
 	}
 	at := s.o.Now()
 	if n := len(d.Attempts); n > 0 {
@@ -103,7 +103,7 @@ func (s *Service) rerender(ctx context.Context, c *call, d hook.Delivery) (schem
 	version := etag(h)
 	r := schema.Rerendered{RenderedWith: &version}
 	r.Request, r.RequestError = s.request(h, ev, at, c.view, schema.KeptAll())
-	return r, nil
+	return r
 }
 
 // deliveryKey returns the key of the delivery that the path names.

@@ -10,14 +10,9 @@ import (
 	"eventhooks/internal/schema"
 )
 
-// Bounds of a page of one event's deliveries.
-const (
-	// maxHooks is how many hooks are looked at for one page.
-	maxHooks = 1000
-	// rowsAtOnce is how many rows are asked for, and held, at once: each has
-	// the event's data, up to 256 KB.
-	rowsAtOnce = 100
-)
+// maxHooks is how many hooks are looked at for one page of an event's
+// deliveries.
+const maxHooks = 1000
 
 // eventDeliveries shows what became of one event: its rows, over the hooks that
 // are there now, in the order of their ids.

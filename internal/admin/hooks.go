@@ -22,10 +22,6 @@ const (
 	// maxTries is how often a change is begun anew because another got in
 	// between.
 	maxTries = 20
-	// maxAge is how long a delivery is tried when the hook does not say.
-	maxAge = 5 * 24 * time.Hour
-	// wakeSlack is how long after a wake-up was due the sweep looks for itself.
-	wakeSlack = 2 * time.Minute
 )
 
 func (s *Service) listHooks(ctx context.Context, c *call) (*answer, error) {
@@ -109,11 +105,15 @@ func (s *Service) putHook(ctx context.Context, c *call) (*answer, error) {
 	for range maxTries {
 		stored, err := s.hook(ctx, c, errNotFound())
 		if err == nil {
-			return s.change(ctx, c, stored, func(stored hook.Hook) (hook.Hook, error) {
+			a, err := s.change(ctx, c, stored, func(stored hook.Hook) (hook.Hook, error) {
 				return s.read(schema.NewHook(doc, id, &stored))
 			})
+			if isAbsent(err) { // deleted meanwhile: then create it
+				continue
+			}
+			return a, err
 		}
-		if r, refused := errors.AsType[*refusal](err); !refused || r.status != http.StatusNotFound {
+		if !isAbsent(err) {
 			return nil, err
 		}
 		if c.Header.Get("If-Match") != "" {
@@ -244,8 +244,8 @@ func (s *Service) ping(h hook.Hook, at time.Time) hook.Delivery {
 			Time: at.UTC(), Data: schema.PingData(h),
 		},
 		Status: hook.Pending, Run: 1, Seq: 1,
-		CreatedMS: at.UnixMilli(), DeadlineMS: deadline(h, at).UnixMilli(),
-		DueMS: at.UnixMilli(), WakeMS: at.Add(wakeSlack).UnixMilli(),
+		CreatedMS: at.UnixMilli(), DeadlineMS: h.Retry.Deadline(at).UnixMilli(),
+		DueMS: at.UnixMilli(), WakeMS: at.Add(hook.WakeSlack).UnixMilli(),
 	}
 }
 

@@ -20,9 +20,7 @@ import (
 // Bounds of one redelivery of many.
 const (
 	maxRedelivered = 500 // rows
-	// redeliverPage is how many rows are held at once: one may be 400 KB.
-	redeliverPage = 64
-	atOnce        = 16 // writes in flight
+	atOnce         = 16  // writes in flight
 	// maxRedelivering is how long rows are begun, and answerMargin what is kept
 	// of the invocation's time to send wake-ups and answer: API Gateway waits
 	// 30 s.
@@ -74,17 +72,9 @@ func again(d hook.Delivery, h hook.Hook, now time.Time) hook.Delivery {
 	d.Gen, d.Status, d.Reason = h.Gen, hook.Pending, ""
 	d.Run++
 	d.Attempt, d.Tries, d.Parks, d.Nudges = 0, 0, 0, 0
-	d.DueMS, d.WakeMS, d.DeadlineMS = now.UnixMilli(), now.Add(wakeSlack).UnixMilli(), deadline(h, now).UnixMilli()
+	d.DueMS, d.WakeMS, d.DeadlineMS = now.UnixMilli(), now.Add(hook.WakeSlack).UnixMilli(), h.Retry.Deadline(now).UnixMilli()
 	d.LeaseMS, d.ExpiresAt = 0, 0
 	return d
-}
-
-// deadline is when a delivery of the hook that begins now is given up.
-func deadline(h hook.Hook, now time.Time) time.Time {
-	if h.Retry.MaxAge > 0 {
-		return now.Add(time.Duration(h.Retry.MaxAge) * time.Second)
-	}
-	return now.Add(maxAge)
 }
 
 // rerun stores another run of a row (W5), if it is wanted. began is false when
@@ -199,7 +189,7 @@ type bulk struct {
 func (b *bulk) run(ctx context.Context, before string) (left string, err error) {
 	begin := before
 	for {
-		rows, more, err := b.s.o.Store.ListDeliveries(ctx, b.h.ID, b.ask.Status, before, min(redeliverPage, maxRedelivered-b.matched), b.s.now())
+		rows, more, err := b.s.o.Store.ListDeliveries(ctx, b.h.ID, b.ask.Status, before, min(rowsAtOnce, maxRedelivered-b.matched), b.s.now())
 		if err != nil {
 			return "", fmt.Errorf("list deliveries of %s: %w", b.h.ID, err)
 		}
@@ -251,13 +241,14 @@ func (b *bulk) page(ctx context.Context, rows []hook.Delivery) (looked int, err 
 		defer mu.Unlock()
 		switch _, gone := errors.AsType[*refusal](fault); {
 		case gone: // it expired meanwhile
+		case errors.Is(fault, hook.ErrBusy): // its attempts end one after another: it is being told
 		case fault != nil:
 			err = fault
 		case ours:
 			began = append(began, d)
 			b.matched++
 			b.queued++
-		case wanted(d): // another request began its next run, and it is on its way
+		case wanted(d): // pending rows are meant, and another request began its next run
 			b.matched++
 			b.queued++
 		}

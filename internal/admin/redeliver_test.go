@@ -155,7 +155,7 @@ func TestRedeliver(t *testing.T) {
 			s.advance(time.Second)
 			got := s.do("POST", redeliverPath(old), "")
 			want := admin.Again(old, hook.Hook{Gen: 1}, s.now())
-			want.Seq = want.RunSeq()
+			want.Seq++
 			if diff := cmp.Diff(want, s.stored(old.Key())); diff != "" {
 				t.Errorf("%s: row (-want +got):\n%s", old.Status, diff)
 			}
@@ -472,6 +472,38 @@ func TestRedeliverMany(t *testing.T) {
 			t.Errorf("a repeat = %v; want the other 30", got)
 		}
 	})
+	t.Run("one that was being attempted, and succeeds before it is taken, is not sent again", func(t *testing.T) {
+		s, m, id := meddled(t)
+		old := s.row(id, 0, pending)
+		claimed, err := s.store.ClaimDelivery(context.Background(), hook.Wake{DeliveryKey: old.Key(), Seq: old.Seq}, clock.UnixMilli()+60_000, clock.UnixMilli())
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.meddle(true, func(hook.Delivery) error {
+			_, err := s.store.RecordDelivered(context.Background(), claimed, clock.UnixMilli())
+			return err
+		})
+		got := s.must(200, "POST", "/event-hooks/"+id+"/redeliver", `{"status":"pending"}`)
+		if d := s.stored(old.Key()); got["matched"] != 0.0 || d.Status != hook.Delivered || d.Run != 1 || len(s.queue.wakes(t)) != 0 {
+			t.Errorf("answer %v, and the row is %s, run %d; want it left as delivered", got, d.Status, d.Run)
+		}
+	})
+	t.Run("one that changes each time it is tried does not hold up the others", func(t *testing.T) {
+		s, m, id := meddled(t)
+		for i := range 3 {
+			s.row(id, i, nil)
+		}
+		m.meddle(false, func(d hook.Delivery) error {
+			if d.Event.ID == eventID(1) {
+				return hook.ErrStale
+			}
+			return nil
+		})
+		got := s.must(200, "POST", "/event-hooks/"+id+"/redeliver", "")
+		if got["matched"] != 2.0 || got["queued"] != 2.0 || len(s.queue.wakes(t)) != 2 {
+			t.Errorf("answer %v; want the two others", got)
+		}
+	})
 	t.Run("a row that changes meanwhile is judged by what it is then", func(t *testing.T) {
 		s, m, id := meddled(t)
 		for i := range 4 {
@@ -485,7 +517,7 @@ func TestRedeliverMany(t *testing.T) {
 				return errors.Join(err)
 			case eventID(1): // it was delivered after all: an attempt's record came late
 				late := d
-				late.Run, late.Seq, late.Status, late.ExpiresAt = 1, 6, hook.Delivered, clock.Unix()+1000
+				late.Run, late.Status, late.ExpiresAt = 1, hook.Delivered, clock.Unix()+1000
 				_, err := s.store.RecordDelivered(ctx, late, clock.UnixMilli())
 				return err
 			case eventID(2): // it expires

@@ -244,3 +244,38 @@ func TestDeliveryDetail_request(t *testing.T) {
 		}
 	})
 }
+
+func TestDeliveryDetail_whatTheReceiverRepeats(t *testing.T) {
+	const path, query, secret, key = "/services/T000-B000", "sig=XXXX", "s3cret-of-the-hook", "k3y-of-the-hook"
+	s, _, id := meddled(t)
+	s.must(200, "PATCH", "/event-hooks/"+id, `{"config":{"url":"http://ok.test`+path+`?`+query+`","secret":"`+secret+`","headers":{"X-Api-Key":"`+key+`"}}}`)
+	d := s.row(id, 0, func(d *hook.Delivery) {
+		d.Response = &hook.Response{
+			Code:    301,
+			Headers: map[string]string{"Location": "https://other.test" + path, "X-You-Sent": key + " to " + path},
+			Body:    "POST " + path + "?" + query + " with " + key + " and " + secret + ": moved",
+		}
+	})
+	detail := "/event-hooks/" + id + "/deliveries/" + d.Event.ID
+	for _, token := range []string{"admin", "read"} {
+		got := string(s.do("GET", detail, "", "Authorization", "Bearer "+token+"-token").body)
+		for text, seen := range map[string]bool{path: token == "admin", query: token == "admin", secret: false, key: false, ": moved": true} {
+			if strings.Contains(got, text) != seen {
+				t.Errorf("the detail, read with scope %s, shows %q: %v; want %v\n%s", token, text, !seen, seen, got)
+			}
+		}
+	}
+	s.must(204, "DELETE", "/event-hooks/"+id, "")
+	if got := string(s.do("GET", detail, "", "Authorization", "Bearer read-token").body); strings.Contains(got, path) {
+		t.Errorf("the detail of a hook that is gone shows a reader its URL's path: %s", got)
+	}
+}
+
+func TestHook_warningsShowNoSecret(t *testing.T) {
+	s, _, id := meddled(t)
+	s.must(200, "PATCH", "/event-hooks/"+id, `{"config":{"headers":{"X-Api-Key":"pass{{PART}}word","X-Other":"{{unheard_of}}"}}}`)
+	got := string(s.do("PATCH", "/event-hooks/"+id, `{"config":{"headers_format":true}}`).body)
+	if strings.Contains(got, "PART: ") || !strings.Contains(got, "unheard_of: ") {
+		t.Errorf("warnings of %s; want them about unheard_of only", got)
+	}
+}

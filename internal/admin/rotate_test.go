@@ -251,6 +251,15 @@ func TestHook_twoWriters(t *testing.T) {
 			}
 		}
 	})
+	t.Run("a PUT creates anew what was deleted meanwhile, unless it names a version", func(t *testing.T) {
+		s, w, path := setup(t)
+		w.before = func() { s.must(204, "DELETE", path, "") }
+		s.must(200, "PUT", path, slackHook)
+		tag := s.do("GET", path, "").header.Get("ETag")
+		w.before = func() { s.must(204, "DELETE", path, "") }
+		s.must(412, "PUT", path, slackHook, "If-Match", tag)
+		s.must(404, "GET", path, "")
+	})
 	t.Run("a change that gets in between is told, not overwritten", func(t *testing.T) {
 		s, w, path := setup(t)
 		tag := s.do("GET", path, "").header.Get("ETag")

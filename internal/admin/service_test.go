@@ -211,7 +211,7 @@ func TestHook_numbersStayAsSent(t *testing.T) {
 		t.Errorf("answer %s; want it to hold %s", got.body, payload)
 	}
 	id := got.json(t)["id"].(string)
-	if got := s.do("POST", "/event-hooks/"+id+"/test", `{"n": 12345678901234567890, "f":1.50}`); !strings.Contains(string(got.body), `{"n":12345678901234567890,"f":1.50,"source":"crud","event":"test"}`) {
+	if got := s.do("POST", "/event-hooks/"+id+"/test", `{"n": 12345678901234567890, "f":1.50}`); !strings.Contains(string(got.body), `{"source":"crud","event":"test","n":12345678901234567890,"f":1.50}`) {
 		t.Errorf("test answers %s", got.body)
 	}
 	if _, ev := s.action.last(t); string(ev.Data) != `{"n": 12345678901234567890, "f":1.50}` && string(ev.Data) != `{"n":12345678901234567890,"f":1.50}` {

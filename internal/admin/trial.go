@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"eventhooks/internal/hook"
+	"eventhooks/internal/render"
 	"eventhooks/internal/schema"
 )
 
@@ -34,7 +35,7 @@ func (s *Service) testHook(ctx context.Context, c *call) (*answer, error) {
 		}
 		event = named.Event
 	}
-	body, err := schema.EventBody(h.Source, event, data)
+	body, err := render.Body(h.Source, event, data)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +43,7 @@ func (s *Service) testHook(ctx context.Context, c *call) (*answer, error) {
 	return ok(struct {
 		Data   json.RawMessage `json:"data"`
 		Result any             `json:"result"`
-	}{body, result(out)}), nil
+	}{body, result(h, out)}), nil
 }
 
 // pingHook sends a ping now.
@@ -62,7 +63,7 @@ func (s *Service) pingHook(ctx context.Context, c *call) (*answer, error) {
 		Result any              `json:"result,omitempty"`
 	}{hook.PingSource, hook.PingEvent, schema.ShowHook(h, c.view), nil}
 	if out.Verdict != hook.Success {
-		sent.Result = result(out)
+		sent.Result = result(h, out)
 	}
 	return ok(sent), nil
 }
@@ -80,13 +81,13 @@ func (s *Service) try(ctx context.Context, h hook.Hook, ev hook.Event) hook.Outc
 
 // result is what an attempt's end says: the receiver's answer, an error, or
 // both; true for an action that has no receiver and succeeded.
-func result(out hook.Outcome) any {
+func result(h hook.Hook, out hook.Outcome) any {
 	if out.Response == nil && out.Verdict == hook.Success {
 		return true
 	}
 	var answer schema.ShownAnswer
 	if out.Response != nil {
-		answer = schema.ShowAnswer(*out.Response)
+		answer = schema.ShowAnswer(*out.Response, h, schema.ForAdmin)
 	}
 	if out.Verdict != hook.Success {
 		answer.Error = out.Error

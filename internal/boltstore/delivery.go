@@ -225,6 +225,7 @@ func (s *Store) UpdateDelivery(ctx context.Context, d hook.Delivery, now int64) 
 // RecordDelivered stores a row with status delivered, if there is none, or one
 // of the same Run that is not delivered yet (protocol W4).
 func (s *Store) RecordDelivered(ctx context.Context, d hook.Delivery, now int64) (bool, error) {
+	d.Status, d.Seq = hook.Delivered, d.DeliveredSeq()
 	_, recorded, err := s.change(ctx, d.Key(), now, func(old *hook.Delivery) (hook.Delivery, bool) {
 		return d, old == nil || old.Run == d.Run && old.Status != hook.Delivered
 	})
@@ -235,11 +236,11 @@ func (s *Store) RecordDelivered(ctx context.Context, d hook.Delivery, now int64)
 }
 
 // RedeliverDelivery replaces a row of any status whose Seq is d.Seq by d with
-// the Seq of its run (protocol W5), or returns hook.ErrStale.
+// Seq+1 (protocol W5), or returns hook.ErrStale.
 func (s *Store) RedeliverDelivery(ctx context.Context, d hook.Delivery, now int64) (int64, error) {
 	to, held, err := s.change(ctx, d.Key(), now, func(old *hook.Delivery) (hook.Delivery, bool) {
 		to := d
-		to.Seq = d.RunSeq()
+		to.Seq++
 		return to, old != nil && old.Seq == d.Seq
 	})
 	if err == nil && !held {

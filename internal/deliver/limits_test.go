@@ -83,7 +83,7 @@ func TestSweep(t *testing.T) {
 		w.post(ev)
 		w.step()
 		w.loseWakeUps()
-		w.advance(schedule[0] + deliver.WakeSlack)
+		w.advance(schedule[0] + hook.WakeSlack)
 		other, err := deliver.New(w.o)
 		if err != nil {
 			t.Fatal(err)

@@ -61,11 +61,6 @@ const (
 	// MaxTries is how often a delivery is claimed without a recorded attempt
 	// before it ends as crashed.
 	MaxTries = 5
-	// WakeSlack is how long after its due time the sweep looks for a row whose
-	// wake-up was sent.
-	WakeSlack = 2 * time.Minute
-	// MaxAge is how long a delivery is retried at the most.
-	MaxAge = 5 * 24 * time.Hour
 	// Retention is how long the record of an ended delivery is kept.
 	Retention = 7 * 24 * time.Hour
 	// lease is an attempt's claim when the invocation has no deadline.

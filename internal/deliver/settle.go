@@ -23,13 +23,9 @@ func (s *Service) rowOf(u unit, at time.Time) hook.Delivery {
 
 // newRow returns the row of a delivery that begins now.
 func newRow(h hook.Hook, ev hook.Event, now time.Time) hook.Delivery {
-	age := MaxAge
-	if h.Retry.MaxAge > 0 {
-		age = time.Duration(h.Retry.MaxAge) * time.Second
-	}
 	return hook.Delivery{
 		HookID: h.ID, Event: ev, Gen: h.Gen, Status: hook.Pending, Run: 1, Seq: 1,
-		CreatedMS: now.UnixMilli(), DeadlineMS: now.Add(age).UnixMilli(),
+		CreatedMS: now.UnixMilli(), DeadlineMS: h.Retry.Deadline(now).UnixMilli(),
 	}
 }
 
@@ -92,7 +88,7 @@ func put(d *hook.Delivery, due int64, now time.Time) {
 	d.Status, d.LeaseMS, d.Nudges = hook.Pending, 0, 0
 	d.DueMS, d.WakeMS = due, due
 	if wakes(*d, now) {
-		d.WakeMS = due + WakeSlack.Milliseconds()
+		d.WakeMS = due + hook.WakeSlack.Milliseconds()
 	}
 }
 

@@ -273,7 +273,7 @@ func (s *Store) ClaimDelivery(ctx context.Context, w hook.Wake, lease, _ int64) 
 //
 // One request. KB + 3 WCU, as ClaimDelivery.
 func (s *Store) UpdateDelivery(ctx context.Context, d hook.Delivery, _ int64) (seq int64, err error) {
-	seq, err = s.replaceDelivery(ctx, d, d.Seq+1, condition{
+	seq, err = s.replaceDelivery(ctx, d, condition{
 		expr: "#status = :pending AND seq = :seq", names: statusName,
 		values: item{":pending": str(string(hook.Pending)), ":seq": num(d.Seq)},
 	})
@@ -284,12 +284,12 @@ func (s *Store) UpdateDelivery(ctx context.Context, d hook.Delivery, _ int64) (s
 }
 
 // RedeliverDelivery (W5) replaces a row of any status whose Seq is d.Seq by d
-// with the Seq of its run. hook.ErrStale when the row is no longer so.
+// with Seq+1. hook.ErrStale when the row is no longer so.
 //
 // One request. KB + 2 WCU for a delivered row, which has no index entries, else
 // KB + 3.
 func (s *Store) RedeliverDelivery(ctx context.Context, d hook.Delivery, now int64) (seq int64, err error) {
-	seq, err = s.replaceDelivery(ctx, d, d.RunSeq(), condition{
+	seq, err = s.replaceDelivery(ctx, d, condition{
 		expr: "seq = :seq AND (" + fresh + ")", values: item{":seq": num(d.Seq), ":sec": num(unixSeconds(now))},
 	})
 	if err != nil {
@@ -298,10 +298,10 @@ func (s *Store) RedeliverDelivery(ctx context.Context, d hook.Delivery, now int6
 	return seq, nil
 }
 
-// replaceDelivery stores d with another Seq, on a condition whose failure is
+// replaceDelivery stores d with Seq+1, on a condition whose failure is
 // hook.ErrStale.
-func (s *Store) replaceDelivery(ctx context.Context, d hook.Delivery, next int64, c condition) (seq int64, err error) {
-	d.Seq = next
+func (s *Store) replaceDelivery(ctx context.Context, d hook.Delivery, c condition) (seq int64, err error) {
+	d.Seq++
 	it, err := encodeDelivery(d)
 	if err != nil {
 		return 0, err
@@ -323,7 +323,7 @@ func (s *Store) replaceDelivery(ctx context.Context, d hook.Delivery, next int64
 // One request. KB WCU for a delivery without a row, so 1 for most events; 2
 // more when a pending row's index entries go.
 func (s *Store) RecordDelivered(ctx context.Context, d hook.Delivery, now int64) (recorded bool, err error) {
-	d.Status = hook.Delivered
+	d.Status, d.Seq = hook.Delivered, d.DeliveredSeq()
 	it, err := encodeDelivery(d)
 	if err == nil {
 		_, recorded, err = s.put(ctx, s.state, it, newMark(), condition{

@@ -132,6 +132,7 @@ type leaf struct {
 	exact
 	exists bool // any value will do
 	absent bool // no value will do
+	blocks blocks
 	tests  []test
 }
 
@@ -163,7 +164,7 @@ func (l *leaf) within(v any) (fits, any bool) {
 }
 
 func (l *leaf) one(v value) bool {
-	if l.has(v) {
+	if l.has(v) || len(l.blocks) > 0 && l.blocks.fits(v) {
 		return true
 	}
 	for _, t := range l.tests {

@@ -217,26 +217,28 @@ func (s *span) empty() bool {
 	return c > 0 || c == 0 && (s.lowOpen || s.highOpen)
 }
 
-// block is a range of addresses.
-type block netip.Prefix
+// blocks are ranges of addresses. They are one test, so that an address is
+// read once however many there are.
+type blocks []netip.Prefix
 
 // longestAddress is more than any IPv6 address with a zone has.
 const longestAddress = 128
 
-func parseBlock(s string) (block, bool) {
+func parseBlock(s string) (netip.Prefix, bool) {
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
-		return block{}, false
+		return p, false
 	}
 	// An IPv4 network written as IPv6 is the IPv4 network.
 	if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 {
 		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
 	}
-	return block(p), true
+	return p, true
 }
 
-func (b block) fits(v value) bool {
-	if v.kind != text || len(v.text) > longestAddress {
+func (b blocks) fits(v value) bool {
+	// Most texts are no addresses, and to be told so by netip is not free.
+	if v.kind != text || len(v.text) > longestAddress || !strings.ContainsAny(v.text, ".:") {
 		return false
 	}
 	a, err := netip.ParseAddr(v.text)
@@ -244,7 +246,7 @@ func (b block) fits(v value) bool {
 		return false
 	}
 	a = a.WithZone("")
-	return netip.Prefix(b).Contains(a) || netip.Prefix(b).Contains(a.Unmap())
+	return slices.ContainsFunc(b, func(p netip.Prefix) bool { return p.Contains(a) || p.Contains(a.Unmap()) })
 }
 
 // but is anything-but: every value that is none of these.

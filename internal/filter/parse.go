@@ -3,6 +3,7 @@ package filter
 import (
 	"encoding/json"
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -201,7 +202,9 @@ func (p *parser) operator(path []string, m map[string]any, l *leaf) {
 		l.tests = append(l.tests, p.but(path, v))
 	case opNumeric:
 		l.tests = append(l.tests, p.numeric(path, v))
-	case opPrefix, opSuffix, opFold, opWildcard, opCIDR:
+	case opCIDR:
+		l.blocks = append(l.blocks, p.block(path, v))
+	case opPrefix, opSuffix, opFold, opWildcard:
 		if m, ok := v.(map[string]any); ok && (name == opPrefix || name == opSuffix) {
 			l.tests = append(l.tests, p.folded(path, name, m))
 			return
@@ -261,8 +264,16 @@ func (p *parser) text(path []string, name string, v any) test {
 		return suffix(s)
 	case opFold:
 		return foldWhole(s)
-	case opWildcard:
-		return p.wildcard(path, s)
+	}
+	return p.wildcard(path, s)
+}
+
+// block is a range of addresses.
+func (p *parser) block(path []string, v any) netip.Prefix {
+	s, ok := v.(string)
+	if !ok {
+		p.fault(path, "expected a string")
+		return netip.Prefix{}
 	}
 	b, ok := parseBlock(s)
 	if !ok {

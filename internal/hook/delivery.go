@@ -1,6 +1,9 @@
 package hook
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Status is the state of a delivery.
 type Status string
@@ -104,13 +107,16 @@ func shard(s string, n uint32) int {
 	return int(h % n)
 }
 
-// RunSeq returns the Seq with which the run d.Run of a row begins that replaces
-// one of Seq d.Seq: beyond every Seq that an earlier run had. d.Seq+1 alone may
-// be one of those: when a first attempt is made twice at once, fails and
-// succeeds, the success is recorded under the Seq it began with. Who still
-// holds a Seq of an earlier run would find it again, so each run has a million
-// of its own.
-func (d Delivery) RunSeq() int64 { return max(d.Seq+1, d.Run<<20) }
+// DeliveredSeq returns the Seq of the row once its run was delivered: beyond
+// every other of the run. A first attempt that is made twice at once may fail,
+// be woken and be claimed before its success is recorded, so the Seq that the
+// success began with may be one that the row has had. Who read the row as it
+// was then, or holds a claim of it, must not take it for the same.
+func (d Delivery) DeliveredSeq() int64 { return (d.Run+1)<<20 - 1 }
+
+// WakeSlack is how long after its due time the sweep looks for a row whose
+// wake-up was sent.
+const WakeSlack = 2 * time.Minute
 
 // Terminal reports whether the delivery has ended.
 func (d Delivery) Terminal() bool { return d.Status != Pending }

@@ -7,7 +7,10 @@
 // table stores) and package message (what a queue carries).
 package hook
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // The four handlers of Kong's Event Hooks. The JSON field is called `handler`;
 // in Go we say action, because handler means http.Handler.
@@ -141,6 +144,17 @@ func (c Config) SignatureAlgorithm() string {
 type Retry struct {
 	MaxAttempts int64 // 1 to 50; 0 means as many as the schedule has
 	MaxAge      int64 // seconds, up to 5 days; 0 means 5 days
+}
+
+// MaxAge is how long a delivery is tried at the most.
+const MaxAge = 5 * 24 * time.Hour
+
+// Deadline is when a delivery is given up whose run begins at the given time.
+func (r Retry) Deadline(begin time.Time) time.Time {
+	if r.MaxAge > 0 {
+		return begin.Add(time.Duration(r.MaxAge) * time.Second)
+	}
+	return begin.Add(MaxAge)
 }
 
 // Source is one entry of the catalogue: an event that exists, and its fields.

@@ -1,6 +1,9 @@
 package hook
 
-import "crypto/subtle"
+import (
+	"crypto/subtle"
+	"strings"
+)
 
 // Redacted stands for a secret in everything that is shown.
 const Redacted = "[redacted]"
@@ -29,3 +32,14 @@ func (s Secret) GoString() string { return Redacted }
 
 // MarshalText shows Redacted. slog's JSON handler and encoding/json use it.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(Redacted), nil }
+
+// SecretHeader reports whether a header's value is a secret, which its name
+// tells.
+func SecretHeader(name string) bool {
+	name = strings.ToLower(name)
+	switch name {
+	case "authorization", "proxy-authorization", "cookie", "set-cookie":
+		return true
+	}
+	return strings.Contains(name, "key") || strings.Contains(name, "token") || strings.Contains(name, "secret")
+}

@@ -82,26 +82,28 @@ func TestIndex_Match_filters(t *testing.T) {
 	})
 }
 
-func TestRefusal(t *testing.T) {
+func TestIndex_Match_wants(t *testing.T) {
 	off := health("off", unhealthy)
-	off.Enabled, off.Workspace = false, "team-a"
+	off.Enabled = false
 	ws := health("ws", unhealthy)
 	ws.Workspace = "team-a"
 	for _, tt := range []struct {
 		name string
 		h    hook.Hook
 		data string
-		want string
+		want bool
 	}{
-		{"disabled comes first", off, `{"health": "healthy"}`, "disabled"},
-		{"then the workspace", ws, `{"health": "healthy"}`, "workspace"},
-		{"then the filter", health("h", unhealthy), `{"health": "healthy"}`, "filter"},
-		{"none", health("h", unhealthy), `{"health": "unhealthy"}`, ""},
-		{"none for a filter that cannot be read", health("h", `{"$and": []}`), `{}`, ""},
+		{"a disabled hook wants nothing", off, `{"health": "unhealthy"}`, false},
+		{"nor one of another workspace", ws, `{"health": "unhealthy"}`, false},
+		{"nor one whose filter does not fit", health("h", unhealthy), `{"health": "healthy"}`, false},
+		{"one whose filter fits does", health("h", unhealthy), `{"health": "unhealthy"}`, true},
+		{"and one whose filter cannot be read", health("h", `{"$and": []}`), `{}`, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := match.Refusal(tt.h, is(tt.data)); got != tt.want {
-				t.Errorf("Refusal = %q; want %q", got, tt.want)
+			var x match.Index
+			x.Put(tt.h)
+			if got := x.Match(nil, is(tt.data)); (len(got) == 1) != tt.want {
+				t.Errorf("Match = %d hooks; want it: %v", len(got), tt.want)
 			}
 		})
 	}

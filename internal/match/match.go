@@ -86,34 +86,15 @@ func (x *Index) Match(dst []hook.Hook, ev hook.Event) []hook.Hook {
 
 func appendWanting(dst []hook.Hook, entries []*entry, ev hook.Event, d *data) []hook.Hook {
 	for _, e := range entries {
-		if unasked(&e.hook, &ev) == "" && (len(e.hook.Filter) == 0 || d.fit(e.filter.pattern(e.hook.Filter))) {
+		if asked(&e.hook, &ev) && (len(e.hook.Filter) == 0 || d.fit(e.filter.pattern(e.hook.Filter))) {
 			dst = append(dst, e.hook)
 		}
 	}
 	return dst
 }
 
-// Refusal says why a hook that is bound to the event's source and event does
-// not want it, in a word; "" when it does. The cheapest reason comes first. It
-// reads the hook's filter and the event's data each time: an Index does so once.
-func Refusal(h hook.Hook, ev hook.Event) string {
-	if why := unasked(&h, &ev); why != "" || len(h.Filter) == 0 {
-		return why
-	}
-	d := data{raw: ev.Data}
-	if !d.fit(parseFilter(h.Filter)) {
-		return "filter"
-	}
-	return ""
-}
-
-// unasked is Refusal without the filter.
-func unasked(h *hook.Hook, ev *hook.Event) string {
-	switch {
-	case !h.Enabled:
-		return "disabled"
-	case h.Workspace != "" && h.Workspace != ev.Workspace:
-		return "workspace"
-	}
-	return ""
+// asked reports whether a hook that is bound to the event's source and event
+// may be told of it, as far as that is not its filter's to say.
+func asked(h *hook.Hook, ev *hook.Event) bool {
+	return h.Enabled && (h.Workspace == "" || h.Workspace == ev.Workspace)
 }

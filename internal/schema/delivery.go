@@ -2,10 +2,10 @@ package schema
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 
 	"eventhooks/internal/hook"
-	"eventhooks/internal/strictjson"
 )
 
 // Time returns how people read a time given in Unix milliseconds: RFC 3339,
@@ -83,11 +83,12 @@ func ShowDelivery(d hook.Delivery) ShownDelivery {
 }
 
 // ShowDetail returns a delivery as v may see it: with its event's data, its
-// request rendered again, and the answer to its last failed attempt.
-func ShowDetail(d hook.Delivery, v View, again Rerendered) ShownDetail {
+// request rendered again, and the answer to its last failed attempt. h is the
+// hook as it is now, its zero value when there is none.
+func ShowDetail(d hook.Delivery, h hook.Hook, v View, again Rerendered) ShownDetail {
 	s := ShownDetail{ShownDelivery: ShowDelivery(d), Data: EventData(d.Event, v), Rerendered: again}
 	if d.Response != nil {
-		answer := ShowAnswer(*d.Response)
+		answer := ShowAnswer(*d.Response, h, v)
 		s.Response = &answer
 	}
 	return s
@@ -102,27 +103,32 @@ func EventData(ev hook.Event, v View) json.RawMessage {
 	return json.RawMessage(ev.Data)
 }
 
-// ShowAnswer returns what a receiver answered, without secrets of its headers.
-func ShowAnswer(r hook.Response) ShownAnswer {
-	return ShownAnswer{Status: r.Code, Headers: redactHeaders(r.Headers), Body: &r.Body}
+// ShowAnswer returns what a receiver answered to a hook's request, as v may see
+// it. A receiver may repeat what it was sent, so the hook's secrets are hidden
+// in it, and from readers its URL: also by where the answer points.
+func ShowAnswer(r hook.Response, h hook.Hook, v View) ShownAnswer {
+	hide := hider(h, v)
+	blind := v == ForReader && h.ID == "" // nobody knows what it must not say
+	headers := redactHeaders(r.Headers)
+	for name, value := range headers {
+		headers[name] = hide.Replace(value)
+		if blind || v == ForReader && pointsElsewhere(name) {
+			headers[name] = hook.Redacted
+		}
+	}
+	body := hide.Replace(r.Body)
+	if blind && body != "" {
+		body = hook.Redacted
+	}
+	return ShownAnswer{Status: r.Code, Headers: headers, Body: &body}
 }
 
-// EventBody returns the body of a `webhook` request: the fields of the data,
-// flat, and the event's source and event, which win. data is a JSON object.
-func EventBody(source, event string, data []byte) (json.RawMessage, error) {
-	members, err := strictjson.Object(data, strictjson.Limits{})
-	if err != nil {
-		return nil, err
+// pointsElsewhere tells of headers that hold a URL, which may be the hook's own
+// with another scheme or host.
+func pointsElsewhere(name string) bool {
+	switch strings.ToLower(name) {
+	case "location", "content-location", "refresh", "link":
+		return true
 	}
-	b := []byte{'{'}
-	for _, m := range members {
-		if m.Name == "source" || m.Name == "event" {
-			continue
-		}
-		b = append(append(b, marshal(m.Name)...), ':')
-		b = append(strictjson.Compact(b, m.Value), ',')
-	}
-	b = append(append(b, `"source":`...), marshal(source)...)
-	b = append(append(b, `,"event":`...), marshal(event)...)
-	return append(b, '}'), nil
+	return false
 }

@@ -21,22 +21,11 @@ const (
 	ForReader
 )
 
-// secretHeader reports whether a header's value is a secret, which its name
-// tells.
-func secretHeader(name string) bool {
-	name = strings.ToLower(name)
-	switch name {
-	case "authorization", "proxy-authorization", "cookie", "set-cookie":
-		return true
-	}
-	return strings.Contains(name, "key") || strings.Contains(name, "token") || strings.Contains(name, "secret")
-}
-
 // redactHeaders returns a copy without the secrets, never nil.
 func redactHeaders(headers map[string]string) map[string]string {
 	shown := make(map[string]string, len(headers))
 	for name, value := range headers {
-		if secretHeader(name) {
+		if hook.SecretHeader(name) {
 			value = hook.Redacted
 		}
 		shown[name] = value
@@ -55,6 +44,34 @@ func redactURL(raw string) string {
 	}
 	return u.Scheme + "://" + u.Host + "/" + hook.Redacted
 }
+
+// leastHidden is how long a text must be to be hidden wherever it stands: what
+// is shorter is no secret, and part of too many words.
+const leastHidden = 4
+
+// hider replaces what nobody may read back of a hook: its secrets, and for
+// readers path and query of its URL.
+func hider(h hook.Hook, v View) *strings.Replacer {
+	hidden := []string{h.Config.Secret.Reveal(), h.Config.OldSecret.Reveal()}
+	for name, value := range h.Config.Headers {
+		if hook.SecretHeader(name) {
+			hidden = append(hidden, value)
+		}
+	}
+	if u, err := url.Parse(h.Config.URL); err == nil && v == ForReader {
+		hidden = append(hidden, u.RequestURI(), u.EscapedPath(), u.Path, u.RawQuery)
+	}
+	var pairs []string
+	for _, text := range slices.SortedFunc(slices.Values(hidden), longestFirst) {
+		if len(text) >= leastHidden {
+			pairs = append(pairs, text, hook.Redacted)
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+// longestFirst lets a text be hidden before what is part of it.
+func longestFirst(a, b string) int { return len(b) - len(a) }
 
 // redactPing hides path and query of the URL in a ping's data, for the hook's
 // own page of deliveries; what it cannot read it returns as it is not.

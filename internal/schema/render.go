@@ -139,7 +139,7 @@ func ShowRequest(r hook.Request, v View, kept Kept) *ShownRequest {
 		switch signature := name == "Webhook-Signature" || name == "X-Kong-Signature"; {
 		case signature && (kept.all || kept.secret):
 			value = hook.Redacted
-		case secretHeader(name) && (kept.all || slices.Contains(kept.headers, name)):
+		case hook.SecretHeader(name) && (kept.all || slices.Contains(kept.headers, name)):
 			value = hook.Redacted
 		}
 		s.Headers[name] = value

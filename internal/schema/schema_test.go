@@ -112,16 +112,6 @@ func TestUUID(t *testing.T) {
 	}
 }
 
-func TestEventBody(t *testing.T) {
-	got, err := schema.EventBody("crud", "a<b", []byte(`{"event":"x", "n": 1.50, "source":{"deep":1}, "o":{"source":1}}`))
-	if want := `{"n":1.50,"o":{"source":1},"source":"crud","event":"a<b"}`; err != nil || string(got) != want {
-		t.Errorf("EventBody = %s, %v; want %s", got, err, want)
-	}
-}
-
-// FuzzHook: whatever is read is a hook that can be shown, written back and
-// patched with nothing, or an error of one of two kinds; also when it changes
-// a hook of each handler.
 func FuzzHook(f *testing.F) {
 	var stored []hook.Hook
 	for _, doc := range hooks {

@@ -244,7 +244,7 @@ func ShowUpstream(u hook.Upstream) ShownUpstream {
 	if len(a.Headers) > 0 {
 		active.Headers = make(map[string][]string, len(a.Headers))
 		for name, values := range a.Headers {
-			if secretHeader(name) {
+			if hook.SecretHeader(name) {
 				values = []string{hook.Redacted}
 			}
 			active.Headers[name] = values

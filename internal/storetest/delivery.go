@@ -412,21 +412,21 @@ func testConditions(t *testing.T, s *suite) {
 	t.Run("W4: delivered is recorded where nothing is, and over what is not delivered of the same run", func(t *testing.T) {
 		record := func(d hook.Delivery, now int64) bool {
 			t.Helper()
-			recorded, err := s.RecordDelivered(t.Context(), d, now)
+			did, err := s.RecordDelivered(t.Context(), d, now)
 			ok(t, "RecordDelivered", err)
-			return recorded
+			return did
 		}
 		d := s.fullRow(newID(), hook.Delivered)
 		if !record(d, s.now) {
 			t.Errorf("RecordDelivered where nothing is = false; want true")
 		}
-		s.holds(t, "recorded where nothing was", d)
+		s.holds(t, "recorded where nothing was", recorded(d))
 		again := d
 		again.Attempt = 77
 		if record(again, s.now) {
 			t.Errorf("RecordDelivered over delivered = true; want false")
 		}
-		s.holds(t, "after a refused record", d)
+		s.holds(t, "after a refused record", recorded(d))
 
 		for _, status := range []hook.Status{hook.Pending, hook.Failed, hook.Superseded} {
 			was := s.fullRow(newID(), status)
@@ -444,7 +444,7 @@ func testConditions(t *testing.T, s *suite) {
 			if !record(d, s.now) {
 				t.Errorf("RecordDelivered over a %s row of the same run = false; want true", status)
 			}
-			s.holds(t, "recorded over "+string(status), d)
+			s.holds(t, "recorded over "+string(status), recorded(d))
 		}
 
 		old := s.ended(s.newRow(newID()), hook.Delivered)
@@ -458,7 +458,7 @@ func testConditions(t *testing.T, s *suite) {
 		if !record(d, old.ExpiresAt*1000) {
 			t.Errorf("RecordDelivered over an expired row = false; want true")
 		}
-		s.holds(t, "recorded over an expired row", d)
+		s.holds(t, "recorded over an expired row", recorded(d))
 	})
 
 	t.Run("W4: of records at the same time exactly one is stored", func(t *testing.T) {
@@ -469,7 +469,7 @@ func testConditions(t *testing.T, s *suite) {
 			return won(s.RecordDelivered(t.Context(), mine, s.now))
 		}), errLost)
 		d.Attempt = int64(winner)
-		s.holds(t, "the winner's row", d)
+		s.holds(t, "the winner's row", recorded(d))
 	})
 
 	t.Run("W4: a record over 400 KB is an error and nothing is stored", func(t *testing.T) {
@@ -496,8 +496,8 @@ func testConditions(t *testing.T, s *suite) {
 			d.Seq = was.Seq
 			seq, err := s.RedeliverDelivery(t.Context(), d, s.now)
 			ok(t, "RedeliverDelivery", err)
-			if seq != d.RunSeq() {
-				t.Errorf("RedeliverDelivery = %d; want %d", seq, d.RunSeq())
+			if seq != was.Seq+1 {
+				t.Errorf("RedeliverDelivery = %d; want %d", seq, was.Seq+1)
 			}
 			d.Seq = seq
 			s.holds(t, "redelivered from "+string(status), d)
@@ -574,10 +574,10 @@ func testConditions(t *testing.T, s *suite) {
 		ok(t, "RedeliverDelivery of what was redelivered", err)
 	})
 
-	t.Run("W5: what an earlier run was at is gone, also when its Seq went back", func(t *testing.T) {
+	t.Run("W5: what an earlier run was at is gone, also when a success came late", func(t *testing.T) {
 		// The first attempt was made twice at once. One failed (W1) and was
-		// woken and claimed (W2); the other's success is recorded (W4) with the
-		// Seq that it began with; a person has it sent again (W5).
+		// woken and claimed (W2); the other's success is recorded (W4), which
+		// began with the first Seq; a person has it sent again (W5).
 		d := s.newRow(newID())
 		s.create(t, d)
 		claimed, err := s.ClaimDelivery(t.Context(), hook.Wake{DeliveryKey: d.Key(), Seq: d.Seq}, s.now+minute, s.now)
@@ -589,7 +589,12 @@ func testConditions(t *testing.T, s *suite) {
 			t.Fatal("RecordDelivered = false; want true")
 		}
 		anew := d
-		anew.Run, anew.Seq = 2, delivered.Seq
+		for _, read := range []int64{d.Seq, claimed.Seq} {
+			anew.Run, anew.Seq = 2, read
+			_, err = s.RedeliverDelivery(t.Context(), anew, s.now)
+			is(t, "RedeliverDelivery by who read the row before it was delivered", err, hook.ErrStale)
+		}
+		anew.Seq = delivered.DeliveredSeq()
 		anew.Seq, err = s.RedeliverDelivery(t.Context(), anew, s.now)
 		ok(t, "RedeliverDelivery", err)
 
@@ -611,8 +616,7 @@ func testConditions(t *testing.T, s *suite) {
 			_, err := s.RedeliverDelivery(t.Context(), mine, s.now)
 			return err
 		}), hook.ErrStale)
-		d.Seq = was.Seq
-		d.Seq, d.DueMS = d.RunSeq(), int64(winner)
+		d.Seq, d.DueMS = was.Seq+1, int64(winner)
 		s.holds(t, "the winner's row", d)
 	})
 
@@ -838,7 +842,7 @@ func testSuggestions(t *testing.T, s *suite) {
 			t.Fatalf("RecordDelivered = false; want true")
 		}
 		anew := s.newRow(d.HookID)
-		anew.Event, anew.Run, anew.Seq, anew.WakeMS = d.Event, 2, d.Seq, 1000
+		anew.Event, anew.Run, anew.Seq, anew.WakeMS = d.Event, 2, d.DeliveredSeq(), 1000
 		anew.Seq, err = s.RedeliverDelivery(t.Context(), anew, s.now)
 		ok(t, "RedeliverDelivery", err)
 		listed(t, "redelivered", anew, 1000)
@@ -1092,4 +1096,10 @@ func (s *suite) seq(t *testing.T, key hook.DeliveryKey) int64 {
 	d, err := s.Delivery(t.Context(), key, s.now)
 	ok(t, "Delivery", err)
 	return d.Seq
+}
+
+// recorded is what RecordDelivered stores of a row.
+func recorded(d hook.Delivery) hook.Delivery {
+	d.Seq = d.DeliveredSeq()
+	return d
 }

@@ -99,10 +99,11 @@ type DeliveryStore interface {
 	UpdateDelivery(ctx context.Context, d hook.Delivery, now int64) (seq int64, err error)
 	// RecordDelivered (W4) stores a row with status delivered, if there is
 	// none, or one of the same Run that is not delivered yet. false when
-	// something else is there: then nothing is written.
+	// something else is there: then nothing is written. The row's Seq becomes
+	// d.DeliveredSeq(), whatever it was.
 	RecordDelivered(ctx context.Context, d hook.Delivery, now int64) (recorded bool, err error)
 	// RedeliverDelivery (W5) replaces a row of any status whose Seq is d.Seq by d
-	// with d.RunSeq(), which it returns, claimed or not: of a d with another Run,
+	// with Seq+1, which it returns, claimed or not: of a d with another Run,
 	// whoever holds the row cannot record an end any more. hook.ErrStale when the
 	// row is no longer so.
 	RedeliverDelivery(ctx context.Context, d hook.Delivery, now int64) (seq int64, err error)
