@@ -204,8 +204,12 @@ func (r *receivers) Do(ctx context.Context, h hook.Hook, ev hook.Event, _ time.T
 	u, _ := url.Parse(h.Config.URL)
 	switch u.Hostname() {
 	case "hangs.test":
-		<-ctx.Done()
-		return hook.Outcome{Error: "no answer in time"}
+		select {
+		case <-ctx.Done():
+			return hook.Outcome{Error: "the caller gave up first"}
+		case <-time.After(time.Duration(h.Config.TimeoutSeconds()) * time.Second):
+			return hook.Outcome{Error: "no answer in time"}
+		}
 	case "down.test":
 		return hook.Outcome{Error: "connection refused"}
 	case "oops.test":

@@ -16,11 +16,8 @@ import (
 	"eventhooks/internal/strictjson"
 )
 
-// Bounds of a request's body.
-const (
-	maxBody  = 256 << 10 // bytes
-	maxParts = 200       // of a multipart form
-)
+// maxBody bounds a request's body, in bytes.
+const maxBody = 256 << 10
 
 // The types of a body.
 const (
@@ -98,8 +95,8 @@ func parts(body []byte, boundary string) (url.Values, error) {
 			return wrong("no part begins with the boundary that the Content-Type names")
 		case err != nil:
 			return wrong("part %d of the multipart form is cut off or badly written", n)
-		case n > maxParts:
-			return wrong("at most %d parts are taken", maxParts)
+		case n > schema.MaxFormValues:
+			return wrong("a form has at most %d values", schema.MaxFormValues)
 		case part.FormName() == "":
 			return wrong(`part %d has no name: it needs Content-Disposition: form-data; name="..."`, n)
 		case strings.HasPrefix(strings.ToLower(part.Header.Get("Content-Type")), "multipart/"):

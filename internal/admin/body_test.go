@@ -42,8 +42,8 @@ func TestBodies(t *testing.T) {
 		"PUT /event-hooks/sources/a/b", "POST /upstreams", "PATCH /upstreams/web", "PUT /upstreams/web",
 		"POST /upstreams/web/targets", "PATCH /upstreams/web/targets/x", "PUT /upstreams/web/targets/x", "POST /tokens",
 	}
-	many := make([]string, 0, 2*201)
-	for i := range 201 {
+	many := make([]string, 0, 2*1001)
+	for i := range 1001 {
 		many = append(many, fmt.Sprintf("tags[%d]", i+1), "x")
 	}
 	manyParts, manyType := multi(t, many...)
@@ -78,11 +78,10 @@ func TestBodies(t *testing.T) {
 		{"half a character", "application/json", `{"name":"\ud800"}`, 400, "Cannot parse JSON body"},
 		{"a NUL", "application/json", "{\"name\":\"a\x00\"}", 400, "Cannot parse JSON body"},
 		{"a form that looks like JSON", "application/x-www-form-urlencoded", `{"name":"x"}`, 400, "send it with Content-Type: application/json"},
-		{"a form that is badly encoded", "application/x-www-form-urlencoded", "name=%zz", 400, "the form is not well encoded"},
 		{"a form of no UTF-8", "application/x-www-form-urlencoded", "name=%ff", 400, "the form is not UTF-8"},
 		{"a form that is too deep", "application/x-www-form-urlencoded", strings.Repeat("a.", 50) + "b=1", 400, "deep"},
 		{"multipart without a boundary", "multipart/form-data", "--x--", 400, "names no boundary"},
-		{"multipart with too many parts", manyType, manyParts, 400, "at most 200 parts"},
+		{"multipart with too many parts", manyType, manyParts, 400, "at most 1000 values"},
 		{"multipart with a name of no UTF-8", brokenType, brokenName, 400, "UTF-8"},
 		{"multipart with a value of no UTF-8", brokenValueType, brokenValue, 400, "UTF-8"},
 		{"multipart that is too deep", deepType, deepName, 400, "deep"},
@@ -113,15 +112,15 @@ func TestBodies(t *testing.T) {
 
 func TestMultipart_values(t *testing.T) {
 	s := newServer(t)
-	t.Run("200 parts, and what is inside them, come as they are", func(t *testing.T) {
+	t.Run("1000 parts, and what is inside them, come as they are", func(t *testing.T) {
 		fields := []string{"source", "crud", "handler", "webhook-custom", "config.url", "http://ok.test/", "config.method", "POST", "config.body", " a\r\n\tb; --c\n", "config.body_format", "false"}
-		for i := len(fields) / 2; i < 200; i++ {
+		for i := len(fields) / 2; i < 1000; i++ {
 			fields = append(fields, fmt.Sprintf("config.payload.n%d", i), "x")
 		}
 		body, contentType := multi(t, fields...)
 		got := s.must(201, "POST", "/event-hooks", body, "Content-Type", contentType)
 		config := got["config"].(map[string]any)
-		if config["body"] != " a\r\n\tb; --c\n" || config["body_format"] != false || len(config["payload"].(map[string]any)) != 194 {
+		if config["body"] != " a\r\n\tb; --c\n" || config["body_format"] != false || len(config["payload"].(map[string]any)) != 994 {
 			t.Errorf("config = %.300v", config)
 		}
 	})

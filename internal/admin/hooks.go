@@ -105,6 +105,9 @@ func (s *Service) putHook(ctx context.Context, c *call) (*answer, error) {
 	for range maxTries {
 		stored, err := s.hook(ctx, c, errNotFound())
 		if err == nil {
+			if c.Header.Get("If-None-Match") == "*" {
+				return nil, refuse(http.StatusPreconditionFailed, "there is a hook under this id already")
+			}
 			a, err := s.change(ctx, c, stored, func(stored hook.Hook) (hook.Hook, error) {
 				return s.read(schema.NewHook(doc, id, &stored))
 			})
@@ -117,7 +120,7 @@ func (s *Service) putHook(ctx context.Context, c *call) (*answer, error) {
 			return nil, err
 		}
 		if c.Header.Get("If-Match") != "" {
-			return nil, changedMeanwhile()
+			return nil, refuse(http.StatusPreconditionFailed, "there is no hook under this id, so none that If-Match could name")
 		}
 		h, err := s.read(schema.NewHook(doc, id, nil))
 		if err != nil {

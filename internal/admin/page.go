@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -53,7 +54,7 @@ type paging struct {
 func (c *call) paging(isKey func(key string) bool) (*paging, error) {
 	query, err := url.ParseQuery(c.URL.RawQuery)
 	if err != nil { // what cannot be read would be left out, and another page answered than was asked for
-		return nil, refuse(http.StatusBadRequest, "Cannot parse query: it is not well encoded")
+		return nil, badQuery()
 	}
 	p := &paging{size: defaultSize, query: query, rows: []json.RawMessage{}}
 	if p.query.Has("size") {
@@ -78,6 +79,26 @@ func (c *call) paging(isKey func(key string) bool) (*paging, error) {
 		p.after = key[0]
 	}
 	return p, nil
+}
+
+// noQuery refuses a request that says in its query what belongs into its body:
+// left out, it would do more than it was asked to. allowed are the names that
+// the query may have.
+func (c *call) noQuery(allowed ...string) error {
+	query, err := url.ParseQuery(c.URL.RawQuery)
+	if err != nil {
+		return badQuery()
+	}
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		if !slices.Contains(allowed, name) {
+			return invalidOption(name, "not taken in the query; what this request can say goes into its body")
+		}
+	}
+	return nil
+}
+
+func badQuery() error {
+	return refuse(http.StatusBadRequest, "Cannot parse query: it is not well encoded")
 }
 
 // isID reports whether a key is an id of ours: a UUID in lower case.

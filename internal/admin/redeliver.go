@@ -30,6 +30,9 @@ const (
 
 // redeliver begins another run of one delivery.
 func (s *Service) redeliver(ctx context.Context, c *call) (*answer, error) {
+	if err := c.noQuery(); err != nil {
+		return nil, err
+	}
 	key, err := c.deliveryKey()
 	if err != nil {
 		return nil, err
@@ -127,6 +130,9 @@ func (s *Service) wake(ctx context.Context, rows ...hook.Delivery) {
 // record with its new run; a repeat of the request finds those pending, and
 // goes on with the others.
 func (s *Service) redeliverMany(ctx context.Context, c *call) (*answer, error) {
+	if err := c.noQuery("offset"); err != nil {
+		return nil, err
+	}
 	h, err := s.hook(ctx, c, errNotFound())
 	if err != nil {
 		return nil, err

@@ -13,6 +13,9 @@ import (
 // renderHook shows what a hook would send of an event. Neither is stored, and
 // nothing is sent.
 func (s *Service) renderHook(ctx context.Context, c *call) (*answer, error) {
+	if err := c.noQuery(); err != nil {
+		return nil, err
+	}
 	doc, err := c.document(schema.RenderingForm())
 	if err != nil {
 		return nil, err

@@ -28,6 +28,9 @@ func randomSecret() string {
 // until the grace ends; a secret that is chosen, told to them and then written
 // to the hook mends it.
 func (s *Service) rotateSecret(ctx context.Context, c *call) (*answer, error) {
+	if err := c.noQuery(); err != nil {
+		return nil, err
+	}
 	stored, err := s.hook(ctx, c, errNotFound())
 	if err != nil {
 		return nil, err

@@ -21,9 +21,11 @@ func (s *Service) listSnoozes(ctx context.Context, c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	last, err := s.fillSnoozes(ctx, p, h.ID, prefix)
-	if err != nil {
-		return nil, err
+	last := ""
+	if h.Snoozed() > 0 { // without snooze a window that is still open silences nothing
+		if last, err = s.fillSnoozes(ctx, p, h.ID, prefix); err != nil {
+			return nil, err
+		}
 	}
 	return p.answer("/event-hooks/"+h.ID+"/snoozes", last), nil
 }

@@ -112,7 +112,11 @@ func (s *Service) deleteSourceEvent(ctx context.Context, c *call) (*answer, erro
 	if err != nil {
 		return nil, err
 	}
-	if c.URL.Query().Get("force") != "true" {
+	force := c.URL.Query().Get("force")
+	if force != "" && force != "true" && force != "false" {
+		return nil, invalidOption("force", "expected one of: true, false")
+	}
+	if force != "true" {
 		// A hook that is created while we look stays, as with force: hooks may
 		// be for events that nobody knows.
 		user := ""

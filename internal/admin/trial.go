@@ -9,6 +9,7 @@ import (
 	"eventhooks/internal/hook"
 	"eventhooks/internal/render"
 	"eventhooks/internal/schema"
+	"eventhooks/internal/strictjson"
 )
 
 // maxTrial is how long a test or a ping may take: a person waits for it, and
@@ -25,6 +26,7 @@ func (s *Service) testHook(ctx context.Context, c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	data = strictjson.Compact(nil, data) // as ingest does: a test sends the bytes that an event would
 	event := h.Event
 	if event == "" { // a hook for every event of its source: the body may say which
 		var named struct {
@@ -74,7 +76,9 @@ func (s *Service) try(ctx context.Context, h hook.Hook, ev hook.Event) hook.Outc
 	ev.ID, ev.Time = s.o.IDs.Next(), at.UTC()
 	timeout := min(time.Duration(h.Config.TimeoutSeconds())*time.Second, maxTrial)
 	h.Config.Timeout = int64(timeout / time.Second)
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	// The action ends itself at its timeout, and says so; this is in case it
+	// does not.
+	ctx, cancel := context.WithTimeout(ctx, timeout+time.Second)
 	defer cancel()
 	return s.o.Action.Do(ctx, h, ev, at)
 }

@@ -34,12 +34,44 @@ func (f Form) JSON(body string) ([]byte, error) {
 	if strings.HasPrefix(strings.TrimLeft(body, " \t\r\n"), "{") {
 		return nil, &FormError{"the body looks like JSON: send it with Content-Type: application/json"}
 	}
-	values, err := url.ParseQuery(body)
-	if err != nil {
-		return nil, &FormError{"the form is not well encoded"}
+	values := url.Values{}
+	for pair := range strings.SplitSeq(body, "&") {
+		if name, value, _ := strings.Cut(pair, "="); pair != "" {
+			name = unescape(name)
+			values[name] = append(values[name], unescape(value))
+		}
 	}
 	return f.Values(values)
 }
+
+// unescape reads a name or a value of a form as Kong's web server does: what is
+// no escape stands for itself, so that `curl -d` of a text with a lone percent
+// sign or a semicolon means what it says. url.ParseQuery refuses both.
+func unescape(s string) string {
+	if !strings.ContainsAny(s, "%+") {
+		return s
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '+':
+			b = append(b, ' ')
+		case s[i] == '%' && i+2 < len(s):
+			n, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
+			if err != nil {
+				b = append(b, '%')
+				continue
+			}
+			b, i = append(b, byte(n)), i+2
+		default:
+			b = append(b, s[i])
+		}
+	}
+	return string(b)
+}
+
+// MaxFormValues bounds the values of a form.
+const MaxFormValues = 1000
 
 // Values returns the document that names and their values, decoded and in
 // their order, stand for, as Kong reads it: a name with dots is nested
@@ -55,6 +87,13 @@ func (f Form) JSON(body string) ([]byte, error) {
 //
 // The error is a *FormError.
 func (f Form) Values(values url.Values) ([]byte, error) {
+	n := 0
+	for _, list := range values {
+		n += len(list)
+	}
+	if n > MaxFormValues {
+		return nil, &FormError{fmt.Sprintf("a form has at most %d values", MaxFormValues)}
+	}
 	root, top := newNode(), field{kind: record, fields: f.fields}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if len(values[name]) == 0 {

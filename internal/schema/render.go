@@ -3,6 +3,7 @@ package schema
 import (
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -130,7 +131,7 @@ type ShownRequest struct {
 // shows no headers whose names tell of a secret, and no signature that the
 // secret made.
 func ShowRequest(r hook.Request, v View, kept Kept) *ShownRequest {
-	s := &ShownRequest{Method: r.Method, URL: r.URL, Headers: make(map[string]string, len(r.Headers)), Body: orNull(string(r.Body))}
+	s := &ShownRequest{Method: r.Method, URL: sentURL(r.URL), Headers: make(map[string]string, len(r.Headers)), Body: orNull(string(r.Body))}
 	if v == ForReader {
 		s.URL = redactURL(r.URL)
 	}
@@ -145,6 +146,16 @@ func ShowRequest(r hook.Request, v View, kept Kept) *ShownRequest {
 		s.Headers[name] = value
 	}
 	return s
+}
+
+// sentURL is a URL as a request has it: escaped, and without its fragment.
+func sentURL(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return raw
+	}
+	u.Fragment, u.RawFragment = "", ""
+	return u.String()
 }
 
 // ShownRendering is what a hook would send.

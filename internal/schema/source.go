@@ -73,6 +73,9 @@ func sourceNameFault(s string) string {
 	if s == "" || len(s) > maxSourceName {
 		return fmt.Sprintf("length must be at least 1 and at most %d", maxSourceName)
 	}
+	if s == "." || s == ".." {
+		return "invalid value: a client takes it for a step in the path"
+	}
 	for i := range len(s) {
 		c := s[i]
 		alnum := c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'

@@ -14,7 +14,7 @@ func tokenFields(now int64) []field {
 		{name: "scopes", kind: set, required: true, least: 1, elements: &field{
 			kind: text, oneOf: []string{hook.ScopeAdmin, hook.ScopeRead, hook.ScopeIngest},
 		}},
-		{name: "sources", kind: set, most: maxTokenSources, elements: &field{kind: text, most: maxEventName, check: eventNameFault}},
+		{name: "sources", kind: set, least: 1, most: maxTokenSources, elements: &field{kind: text, most: maxEventName, check: eventNameFault}},
 		{name: "expires_at", kind: integer, lo: float64(now + 1), hi: 1 << 40},
 	}
 }
@@ -31,6 +31,11 @@ func NewToken(doc []byte, now int64) (hook.Token, error) {
 	var faults Faults
 	fields := tokenFields(now)
 	o := readRecord(doc, fields, &faults)
+	if v, sent := o["sources"]; sent && v == nil {
+		// Whoever sends an empty list, or a form with an empty value, means no
+		// source rather than every one.
+		faults.Add("expected a set of at least 1; leave it out for every source", "sources")
+	}
 	complete(o, fields, &faults)
 	t := hook.Token{
 		Name: o.text("name"), Scopes: o.texts("scopes"), Sources: o.texts("sources"),
