@@ -47,6 +47,7 @@ func TestStore_requests(t *testing.T) {
 	_, err = s.RecordDelivered(ctx, d, nowMS)
 	ok("RecordDelivered", err)
 	did("W4", "PutItem")
+	d.Seq = d.DeliveredSeq()
 	d.Run++
 	_, err = s.RedeliverDelivery(ctx, d, nowMS)
 	ok("RedeliverDelivery", err)

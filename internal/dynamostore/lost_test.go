@@ -88,6 +88,7 @@ func TestStore_lostAnswers(t *testing.T) {
 		d := pendingRow("w4")
 		d.Status, d.DueMS, d.WakeMS, d.ExpiresAt = hook.Delivered, 0, 0, nowMS/1000+60
 		lose(t, "PutItem", func() (bool, error) { return s.RecordDelivered(ctx, d, nowMS) })
+		d.Seq = d.DeliveredSeq()
 		holds(t, d)
 	})
 	t.Run("W5 redeliver", func(t *testing.T) {
