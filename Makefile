@@ -1,7 +1,7 @@
 # Event Hooks. `make` prints what there is.
 #
-# Only Go is needed, and Python for the checks that run AWS-compatible servers
-# and lint the template.
+# Only Go is needed, and Python for the checks that run AWS-compatible servers,
+# lint the template and try the API.
 
 ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
 SHELL := /bin/bash
@@ -50,7 +50,7 @@ clean: ## remove what was built
 test: ## run the tests: no network, nothing to install
 	go test ./...
 
-CHECKS := format vet lint build reflect test-race test-aws lint-template sam-build
+CHECKS := format vet lint build reflect test-race test-aws contract lint-template sam-build
 
 .PHONY: check
 check: ## everything that CI runs
@@ -99,6 +99,10 @@ KILLS ?= 200
 .PHONY: crashtest
 crashtest: ## kill the local system KILLS times (200) under load: is anything lost?
 	EVENTHOOKS_KILLS=$(KILLS) go test -count=1 -timeout 30m -run '^TestKill_nothingAcceptedIsLost$$' -v ./e2e
+
+.PHONY: contract
+contract: ## does the local system answer as docs/openapi.yaml says? (SEED=1 MAX_EXAMPLES=5)
+	tools/contract/run
 
 .PHONY: lint-template
 lint-template: ## cfn-lint on template.yaml and on its transform, sam validate
