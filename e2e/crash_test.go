@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"eventhooks/internal/lua"
 )
 
 // program is the eventhooks binary, built once for all tests that run it.
@@ -34,6 +36,7 @@ var program = sync.OnceValues(func() (string, error) {
 var built string
 
 func TestMain(m *testing.M) {
+	lua.RunIfChild()
 	code := m.Run()
 	if built != "" {
 		os.RemoveAll(built)

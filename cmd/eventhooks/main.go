@@ -10,12 +10,15 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"eventhooks/internal/lua"
 )
 
 // version is set by the linker for a release.
 var version = "dev"
 
 func main() {
+	lua.RunIfChild()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends at once

@@ -2,7 +2,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -19,8 +18,8 @@ import (
 	"eventhooks/internal/dynamostore"
 	"eventhooks/internal/egress"
 	"eventhooks/internal/env"
-	"eventhooks/internal/hook"
 	"eventhooks/internal/lambdaevent"
+	"eventhooks/internal/lua"
 	"eventhooks/internal/sqsqueue"
 )
 
@@ -28,6 +27,7 @@ import (
 var version, loopback = "dev", ""
 
 func main() {
+	lua.RunIfChild()
 	slog.SetDefault(lambdacontext.NewLogger())
 	svc, err := setup(env.New(os.LookupEnv))
 	if err != nil {
@@ -44,7 +44,7 @@ func setup(e *env.Settings) (*admin.Service, error) {
 	if err := errors.Join(e.Err(), err); err != nil {
 		return nil, err
 	}
-	lambdaevent.Warm(func(ctx context.Context) error { _, err := store.Epoch(ctx, hook.FeedHooks); return err })
-	act := action.New(action.Options{Client: client, Version: version})
+	lambdaevent.Warm(store.Warm)
+	act := action.New(action.Options{Client: client, Version: version, Lua: lua.NewPool(lua.Options{MemoryMB: lambdacontext.MemoryLimitInMB})})
 	return admin.New(admin.Options{Store: store, RetryQueue: retry, Action: act, Auth: auth.New(store, time.Now), Check: action.Check, Names: action.Names, Version: version})
 }

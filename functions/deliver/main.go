@@ -1,5 +1,4 @@
-// Command deliver is the Lambda function that tells hooks what happened: it
-// works EventsQueue and RetryQueue, and sweeps what is overdue each minute.
+// Command deliver is the Lambda function that tells hooks: the two queues' work, and each minute's sweep.
 package main
 
 import (
@@ -18,6 +17,7 @@ import (
 	"eventhooks/internal/egress"
 	"eventhooks/internal/env"
 	"eventhooks/internal/lambdaevent"
+	"eventhooks/internal/lua"
 	"eventhooks/internal/sqsqueue"
 )
 
@@ -25,6 +25,7 @@ import (
 var version, loopback = "dev", ""
 
 func main() {
+	lua.RunIfChild()
 	slog.SetDefault(lambdacontext.NewLogger())
 	svc, err := setup(env.New(os.LookupEnv))
 	if err != nil {
@@ -44,6 +45,6 @@ func setup(e *env.Settings) (*deliver.Service, error) {
 	if err := errors.Join(e.Err(), err); err != nil {
 		return nil, err
 	}
-	act := action.New(action.Options{Client: client, Version: version})
+	act := action.New(action.Options{Client: client, Version: version, Lua: lua.NewPool(lua.Options{MemoryMB: lambdacontext.MemoryLimitInMB})})
 	return deliver.New(deliver.Options{Store: store, Events: events, Retry: retry, Action: act, Schedule: waits, FailuresOnly: failuresOnly})
 }

@@ -1,7 +1,6 @@
 // Package action does what a hook says when an event has happened: one attempt
-// of a webhook, a webhook-custom request or a log line. The functions of lambda
-// hooks are checked, and not run yet. Whether an attempt is due, and what
-// follows from its outcome, is for others to say.
+// of a webhook, a webhook-custom request, a log line or Lua functions. Whether
+// an attempt is due, and what follows from its outcome, is for others to say.
 package action
 
 import (
@@ -25,6 +24,7 @@ import (
 
 	"eventhooks/internal/egress"
 	"eventhooks/internal/hook"
+	"eventhooks/internal/lua"
 	"eventhooks/internal/retry"
 )
 
@@ -33,11 +33,15 @@ type Options struct {
 	// Client makes the requests; required, unless Do is never called for a
 	// hook that makes any.
 	Client *egress.Client
+	// Lua runs the functions of lambda hooks; required, unless Do is never
+	// called for one.
+	Lua *lua.Pool
 	// Log gets the lines of log hooks, each in one Write; default os.Stdout.
 	Log io.Writer
 	// Version goes into User-Agent; default "dev".
 	Version string
-	// PID goes into the lines of log hooks; 0 leaves it out.
+	// PID goes into the lines of log hooks; 0 leaves it out. Lua functions get
+	// it, or that of this process.
 	PID int
 }
 
@@ -91,8 +95,7 @@ func (r *Runner) Do(ctx context.Context, h hook.Hook, ev hook.Event, at time.Tim
 	case hook.HandlerLog:
 		return r.log(h, ev)
 	case hook.HandlerLambda:
-		// Not final: what waits is delivered by the version that can.
-		return hook.Outcome{Verdict: hook.Retryable, Error: "this version checks lambda functions but does not run them yet"}
+		return r.lambda(ctx, h, ev)
 	}
 	return unrendered(fmt.Errorf("handler %q is not supported by this version", h.Handler))
 }

@@ -377,22 +377,6 @@ func TestDo_unrendered(t *testing.T) {
 	}
 }
 
-func TestDo_lambdaWaits(t *testing.T) {
-	h := lambda("return function() return true end")
-	out := newRunner(t, nil).Do(t.Context(), h, healthEvent, now)
-	want := hook.Outcome{Verdict: hook.Retryable, Error: "this version checks lambda functions but does not run them yet"}
-	if diff := cmp.Diff(want, out); diff != "" {
-		t.Errorf("Do (-want +got):\n%s", diff)
-	}
-	if req, err := newRunner(t, nil).Request(h, healthEvent, now); err == nil || !strings.Contains(err.Error(), "makes no request") {
-		t.Errorf("Request = %+v, %v; want an error", req, err)
-	}
-}
-
-func lambda(functions ...string) hook.Hook {
-	return hook.Hook{ID: "c57340ab-9fed-40fd-bb7e-1cef8d37c2df", Handler: hook.HandlerLambda, Enabled: true, Changed: 1, Config: hook.Config{Functions: functions}}
-}
-
 // TestDo_rotation: during a rotation's grace a receiver that knows either
 // secret takes what it gets, and one that checks Kong's header knows the old.
 func TestDo_rotation(t *testing.T) {

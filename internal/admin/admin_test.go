@@ -21,6 +21,7 @@ import (
 	"eventhooks/internal/auth"
 	"eventhooks/internal/boltstore"
 	"eventhooks/internal/hook"
+	"eventhooks/internal/lua"
 	"eventhooks/internal/message"
 	"eventhooks/internal/record"
 )
@@ -57,7 +58,9 @@ func newServerOn(t testing.TB, wrap func(admin.Store) admin.Store) *server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	s := &server{t: t, store: store, queue: &queue{}, action: &receivers{Runner: action.New(action.Options{Version: "1.2.3"})}, log: &lockedBuffer{}}
+	pool := lua.NewPool(lua.Options{})
+	t.Cleanup(pool.Close)
+	s := &server{t: t, store: store, queue: &queue{}, action: &receivers{Runner: action.New(action.Options{Lua: pool, Version: "1.2.3"})}, log: &lockedBuffer{}}
 	var used admin.Store = store
 	if wrap != nil {
 		used = wrap(store)
@@ -194,12 +197,15 @@ type receivers struct {
 	hooks []hook.Hook
 }
 
-func (r *receivers) Do(ctx context.Context, h hook.Hook, ev hook.Event, _ time.Time) hook.Outcome {
+func (r *receivers) Do(ctx context.Context, h hook.Hook, ev hook.Event, at time.Time) hook.Outcome {
 	r.mu.Lock()
 	r.seen, r.hooks = append(r.seen, ev), append(r.hooks, h)
 	r.mu.Unlock()
-	if h.Handler == hook.HandlerLog {
+	switch h.Handler {
+	case hook.HandlerLog:
 		return hook.Outcome{Verdict: hook.Success}
+	case hook.HandlerLambda: // the real thing
+		return r.Runner.Do(ctx, h, ev, at)
 	}
 	u, _ := url.Parse(h.Config.URL)
 	switch u.Hostname() {

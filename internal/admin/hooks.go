@@ -309,22 +309,9 @@ func (s *Service) written(ctx context.Context, c *call, h hook.Hook) *answer {
 	return ok(shown).with("ETag", etag(h))
 }
 
-// notRun is what every writer of a lambda hook is told.
-const notRun = "this version checks lambda functions but does not run them yet: deliveries wait"
-
-// warnings tells what is odd about a hook, though nothing is wrong with it.
+// warnings tells what is odd about a hook, though nothing is wrong with it: what
+// the catalogue does not know, the hook's event and names in its templates.
 func (s *Service) warnings(ctx context.Context, h hook.Hook) ([]string, error) {
-	var warnings []string
-	if h.Handler == hook.HandlerLambda {
-		warnings = append(warnings, notRun)
-	}
-	unknown, err := s.unknown(ctx, h)
-	return append(warnings, unknown...), err
-}
-
-// unknown tells what the catalogue does not know: the hook's event, and names
-// in its templates.
-func (s *Service) unknown(ctx context.Context, h hook.Hook) ([]string, error) {
 	events, err := s.eventsOf(ctx, h.Source, h.Event)
 	if err != nil {
 		return nil, err

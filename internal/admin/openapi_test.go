@@ -30,6 +30,7 @@ import (
 	"eventhooks/internal/auth"
 	"eventhooks/internal/hook"
 	"eventhooks/internal/ingest"
+	"eventhooks/internal/lua"
 	"eventhooks/internal/record"
 )
 
@@ -282,6 +283,7 @@ var unseen = map[string]string{
 // TestMain asks, when every test ran, for each promised status whether it was
 // answered at least once.
 func TestMain(m *testing.M) {
+	lua.RunIfChild()
 	code := m.Run()
 	all := true
 	for _, name := range []string{"test.run", "test.skip", "test.list", "test.fuzz", "test.fuzzworker"} {

@@ -83,10 +83,10 @@ func (s *Service) try(ctx context.Context, h hook.Hook, ev hook.Event) hook.Outc
 	return s.o.Action.Do(ctx, h, ev, at)
 }
 
-// result is what an attempt's end says: the receiver's answer, an error, or
-// both; true for an action that has no receiver and succeeded.
+// result is what an attempt's end says: the receiver's answer or what functions
+// logged, an error, or both; true for an action that has neither and succeeded.
 func result(h hook.Hook, out hook.Outcome) any {
-	if out.Response == nil && out.Verdict == hook.Success {
+	if out.Response == nil && len(out.Log) == 0 && out.Verdict == hook.Success {
 		return true
 	}
 	var answer schema.ShownAnswer
@@ -96,5 +96,5 @@ func result(h hook.Hook, out hook.Outcome) any {
 	if out.Verdict != hook.Success {
 		answer.Error = out.Error
 	}
-	return answer
+	return answer.WithLog(out.Log)
 }

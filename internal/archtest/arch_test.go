@@ -99,7 +99,8 @@ var packages = map[string]rule{
 	"internal/egress":      {layer: adapter, outside: []string{"code.dny.dev/ssrf"}},
 	"internal/env":         {layer: adapter, outside: []string{aws}},
 	"internal/lambdaevent": {layer: adapter, outside: []string{lambda}},
-	"internal/lua":         {layer: adapter, outside: []string{"github.com/yuin/gopher-lua"}},
+	"internal/lua":         {layer: adapter, beside: []string{"internal/lua/sandbox"}, outside: []string{"github.com/yuin/gopher-lua"}},
+	"internal/lua/sandbox": {layer: adapter, outside: []string{"github.com/yuin/gopher-lua", "github.com/go-json-experiment/json"}},
 	"internal/sqsqueue":    {layer: adapter, outside: []string{aws, smithy}},
 
 	"":                      {layer: wiring}, // template.yaml

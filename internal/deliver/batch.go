@@ -209,6 +209,7 @@ func (b *batch) attempt(ctx, work context.Context, u unit) error {
 	defer release()
 	at := b.s.o.Now()
 	out := b.s.o.Action.Do(work, u.h, u.ev, at)
+	b.s.logged(ctx, u, out.Log)
 	if out.Verdict != hook.Success && work.Err() != nil && out.Took < time.Duration(u.h.Config.TimeoutSeconds())*time.Second {
 		// Cut off by the invocation's end, not by the receiver's fault. It
 		// may have been received, so it counts as an attempt all the same.

@@ -1,9 +1,12 @@
 package deliver_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -175,6 +178,36 @@ func TestDeliver_attemptsAtOnceAreBounded(t *testing.T) {
 			})
 		})
 	}
+}
+
+// talker is an action whose functions log.
+type talker struct{}
+
+func (talker) Do(context.Context, hook.Hook, hook.Event, time.Time) hook.Outcome {
+	return hook.Outcome{Verdict: hook.Success, Log: []hook.LogLine{{Level: "crit", Message: "one"}, {Level: "notice", Message: "two"}, {Level: "debug", Message: "three"}}}
+}
+
+// TestDeliver_logsWhatFunctionsLog: one line each, at the closest level.
+func TestDeliver_logsWhatFunctionsLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var log bytes.Buffer
+		w.o.Action, w.o.Log = talker{}, slog.New(slog.NewJSONHandler(&log, nil))
+		w.restart()
+		h, ev := w.hook(nil), w.event(`{}`)
+		w.svc.Deliver(w.ctx, []hook.Received{{ID: "1", Body: message.Pack([]hook.Event{ev})[0].Body, Receives: 1}})
+		for _, want := range []string{
+			`"level":"ERROR","msg":"lambda hook logged","hook_id":"` + h.ID + `","event_id":"` + ev.ID + `","lua_level":"crit","line":"one"`,
+			`"level":"INFO","msg":"lambda hook logged","hook_id":"` + h.ID + `","event_id":"` + ev.ID + `","lua_level":"notice","line":"two"`,
+		} {
+			if !strings.Contains(log.String(), want) {
+				t.Errorf("log = %s; want %s", &log, want)
+			}
+		}
+		if strings.Contains(log.String(), "three") {
+			t.Errorf("log = %s; want no debug line at this level", &log)
+		}
+	})
 }
 
 // deafStore refuses to record successes, or to be read, while it is told to.

@@ -29,6 +29,25 @@ func newRow(h hook.Hook, ev hook.Event, now time.Time) hook.Delivery {
 	}
 }
 
+// logged writes what the functions of a lambda hook logged into our log: that
+// is why they do.
+func (s *Service) logged(ctx context.Context, u unit, lines []hook.LogLine) {
+	for _, l := range lines {
+		level := slog.LevelInfo
+		switch l.Level {
+		case "alert", "crit", "err":
+			level = slog.LevelError
+		case "warn":
+			level = slog.LevelWarn
+		case "debug":
+			level = slog.LevelDebug
+		}
+		s.o.Log.LogAttrs(ctx, level, "lambda hook logged",
+			slog.String("hook_id", u.h.ID), slog.String("event_id", u.ev.ID),
+			slog.String("lua_level", l.Level), slog.String("line", l.Message))
+	}
+}
+
 // settle records what came of an attempt. An error means that it is not on
 // record and the message must come again.
 func (s *Service) settle(ctx context.Context, u unit, at time.Time, out hook.Outcome) error {

@@ -77,6 +77,12 @@ func (s *Store) Epoch(ctx context.Context, feed hook.Feed) (int64, error) {
 	return n, nil
 }
 
+// Warm makes a cheap call: the first one pays for the connection.
+func (s *Store) Warm(ctx context.Context) error {
+	_, err := s.Epoch(ctx, hook.FeedHooks)
+	return err
+}
+
 func (s *Store) epoch(ctx context.Context, feed hook.Feed) (int64, error) {
 	it, err := s.get(ctx, s.config, configKey(kindEpoch, string(feed)))
 	if err != nil {

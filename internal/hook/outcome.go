@@ -29,6 +29,15 @@ type Outcome struct {
 	// Response is the receiver's answer, bounded; nil when there was none, or
 	// when the target was blocked.
 	Response *Response
+	// Log is what the functions of a lambda hook logged, bounded.
+	Log []LogLine
+}
+
+// LogLine is one line that a Lua function logged.
+type LogLine struct {
+	// Level is one of Kong's: alert, crit, err, warn, notice, info, debug.
+	Level   string
+	Message string
 }
 
 // Request is a hook's HTTP request, exactly as it is sent.

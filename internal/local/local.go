@@ -33,6 +33,7 @@ import (
 	"eventhooks/internal/hook"
 	"eventhooks/internal/ingest"
 	"eventhooks/internal/lambdaevent"
+	"eventhooks/internal/lua"
 	"eventhooks/internal/record"
 	"eventhooks/internal/retry"
 )
@@ -238,7 +239,9 @@ func (s *System) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	runner := action.New(action.Options{Client: client, Log: s.o.Events, Version: s.o.Version})
+	pool := lua.NewPool(lua.Options{})
+	s.closed = append(s.closed, func() error { pool.Close(); return nil })
+	runner := action.New(action.Options{Client: client, Lua: pool, Log: s.o.Events, Version: s.o.Version})
 	tokens := auth.New(s.store, time.Now)
 	ids := eventid.NewGenerator(nil, nil)
 	if last, err := s.store.LastEventID(ctx); err != nil {

@@ -1,14 +1,18 @@
-// Package lua checks the Lua functions of lambda hooks when they are saved: is
-// it Lua 5.1, and does it return a function? Each source is a chunk such as
+// Package lua checks the Lua functions of lambda hooks when they are saved, and
+// runs them when something has happened. Each source is a chunk such as
 //
 //	return function (data, event, source, pid)
 //	  return true
 //	end
 //
-// Nothing is executed here: a source is parsed and compiled, and what it
-// returns is judged from what is written. No source can hurt the process that
-// checks it: what is larger or deeper than the bounds below is refused before
-// it is parsed. Bytecode is never loaded.
+// Check executes nothing: a source is parsed and compiled, and what it returns
+// is judged from what is written: is it Lua 5.1, and does it return a function?
+// No source can hurt the process that checks it: what is larger or deeper than
+// the bounds below is refused before it is parsed. Bytecode is never loaded.
+//
+// A Pool runs functions in child processes of the same program, because what
+// interprets Lua can be stopped only with its process. What functions can reach
+// there is in package sandbox.
 package lua
 
 import (

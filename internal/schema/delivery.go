@@ -62,6 +62,21 @@ type ShownAnswer struct {
 	Headers map[string]string `json:"headers,omitzero"`
 	Body    *string           `json:"body,omitempty"`
 	Error   string            `json:"error,omitempty"`
+	Log     []shownLine       `json:"log,omitempty"` // lambda only
+}
+
+// shownLine is one line that a Lua function logged.
+type shownLine struct {
+	Level   string `json:"level"`
+	Message string `json:"message"`
+}
+
+// WithLog returns the answer with what Lua functions logged.
+func (a ShownAnswer) WithLog(lines []hook.LogLine) ShownAnswer {
+	for _, l := range lines {
+		a.Log = append(a.Log, shownLine(l))
+	}
+	return a
 }
 
 // ShowDelivery returns a row of the delivery list.

@@ -1,0 +1,74 @@
+package lua
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"io"
+
+	"eventhooks/internal/hook"
+)
+
+// A frame is its length in four bytes, a kind, and fields: each a length in
+// four bytes, and bytes. One frame goes to the child for each call, and some
+// come back.
+const (
+	frameCall  = 'c' // event, source, data, pid, functions ...
+	frameReady = 'r' // from a child that has just started, its limits set
+	frameLog   = 'l' // level, message
+	frameEnd   = 'e' // what was wrong, empty for nothing
+)
+
+// Bounds of a frame, in bytes.
+const (
+	maxCall   = 4 << 20 // an event and a hook's functions are far smaller
+	maxAnswer = 64 << 10
+)
+
+var errFrame = errors.New("a frame that is none")
+
+// frame is a kind and fields, ready to be written.
+func frame(kind byte, fields ...string) []byte {
+	size := 1
+	for _, f := range fields {
+		size += 4 + len(f)
+	}
+	b := make([]byte, 0, 4+size)
+	b = binary.BigEndian.AppendUint32(b, uint32(size))
+	b = append(b, kind)
+	for _, f := range fields {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(f)))
+		b = append(b, f...)
+	}
+	return b
+}
+
+// readFrame reads one frame of at most the given size.
+func readFrame(r *bufio.Reader, most uint32) (kind byte, fields []string, err error) {
+	var head [5]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return 0, nil, err
+	}
+	size := binary.BigEndian.Uint32(head[:4])
+	if size < 1 || size > most {
+		return 0, nil, errFrame
+	}
+	rest := make([]byte, size-1)
+	if _, err := io.ReadFull(r, rest); err != nil {
+		return 0, nil, err
+	}
+	for len(rest) > 0 {
+		if len(rest) < 4 {
+			return 0, nil, errFrame
+		}
+		n := binary.BigEndian.Uint32(rest)
+		if uint64(n) > uint64(len(rest)-4) {
+			return 0, nil, errFrame
+		}
+		fields = append(fields, string(rest[4:4+n]))
+		rest = rest[4+n:]
+	}
+	return head[4], fields, nil
+}
+
+func logFrame(l hook.LogLine) []byte { return frame(frameLog, l.Level, l.Message) }
