@@ -3,6 +3,7 @@ package admin_test
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"mime/multipart"
 	"net/http"
@@ -205,4 +206,55 @@ func TestPaths(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What is sent wrong comes back named, and must not come back many times over:
+// Lambda answers at most 6 MB, as a string in JSON.
+func TestAnswers_areBounded(t *testing.T) {
+	s := newServer(t)
+	long := strings.Repeat("a", 50_000)
+	many := func(text string, n int) string { return strings.TrimSuffix(strings.Repeat(text+",", n), ",") }
+	var unknown []string
+	for i := range 15_000 {
+		unknown = append(unknown, fmt.Sprintf(`"x%d":1`, i))
+	}
+	for _, c := range []struct{ name, method, path, body string }{
+		{"one long name above many faults", "POST", "/event-hooks", `{"source":"crud","handler":"webhook-custom","config":{"url":"http://ok.test/","method":"POST","payload":{"` + long + `":[` + many(`"{{"`, 20_000) + `]}}}`},
+		{"many unknown fields", "POST", "/event-hooks", `{` + strings.Join(unknown, ",") + `}`},
+		{"many unknown fields of a config", "POST", "/event-hooks/render", `{"hook":{"source":"crud","handler":"log","config":{` + strings.Join(unknown, ",") + `}}}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := s.do(c.method, c.path, c.body)
+			if got.status != 400 || len(got.body) > 4*len(c.body) || len(got.body) > 2<<20 {
+				t.Errorf("%d with %d bytes, to a request of %d", got.status, len(got.body), len(c.body))
+			}
+		})
+	}
+	t.Run("a page of texts that are mostly quotes", func(t *testing.T) {
+		body := strings.Repeat(`\"`, 30_000)
+		for range 80 {
+			s.must(201, "POST", "/event-hooks", `{"source":"crud","handler":"webhook-custom","config":{"url":"http://ok.test/","method":"POST","body_format":false,"body":"`+body+`"}}`)
+		}
+		got := s.do("GET", "/event-hooks?size=1000", "")
+		encoded, err := json.Marshal(string(got.body))
+		if err != nil || len(encoded) > 5<<20 || got.json(t)["next"] == nil {
+			t.Errorf("a page of %d bytes, %d for Lambda, next %v; want less than 5 MB and another page", len(got.body), len(encoded), got.json(t)["next"])
+		}
+	})
+	t.Run("a catalogue of large samples", func(t *testing.T) {
+		const most = 16 << 10
+		sample := func(n int) string { return `{"sample":{"a":"` + strings.Repeat("s", n-len(`{"a":""}`)) + `"}}` }
+		s.must(400, "PUT", "/event-hooks/sources/large/e", sample(most+1))
+		for i := range 300 {
+			s.must(201, "PUT", fmt.Sprintf("/event-hooks/sources/large/e%d", i), sample(most))
+		}
+		for _, path := range []string{"/event-hooks/sources", "/event-hooks/sources/large"} {
+			if got := s.do("GET", path, ""); got.status != 200 || len(got.body) > 4<<20 {
+				t.Errorf("GET %s = %d with %d bytes", path, got.status, len(got.body))
+			}
+		}
+		if got := s.do("GET", "/event-hooks/sources/large/e7", ""); !strings.Contains(string(got.body), "sample") {
+			t.Errorf("the event itself: %.200s; want its sample", got.body)
+		}
+	})
 }

@@ -120,8 +120,23 @@ func (p *paging) add(row any) (more bool, err error) {
 		return false, fmt.Errorf("encode row: %w", err)
 	}
 	p.rows = append(p.rows, b)
-	p.bytes += len(b)
+	p.bytes += weight(b)
 	return len(p.rows) < p.size && p.bytes < maxPageBytes, nil
+}
+
+// weight is how many bytes JSON takes in what a function returns to Lambda: it
+// becomes a string there, once more escaped.
+func weight(json []byte) int {
+	n := len(json)
+	for _, c := range json {
+		switch c {
+		case '"', '\\':
+			n++
+		case '<', '>', '&':
+			n += len(`\u003c`) - 1
+		}
+	}
+	return n
 }
 
 // answer returns the page; last is the key of the last row that was looked at,

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"eventhooks/internal/hook"
 	"eventhooks/internal/record"
 	"eventhooks/internal/schema"
+	"eventhooks/internal/strictjson"
 )
 
 // data is the envelope of what is no list.
@@ -35,7 +37,35 @@ func (s *Service) listSources(ctx context.Context, _ *call) (*answer, error) {
 	for _, source := range c.Sources() {
 		sources[source] = show(c.Events(source))
 	}
-	return ok(data{sources}), nil
+	a, fits := whole(sources)
+	if !fits {
+		for source := range sources {
+			sources[source].dropSamples()
+		}
+		a, fits = whole(sources)
+	}
+	if !fits {
+		return nil, refuse(http.StatusBadRequest, "there are more events than one answer holds: ask for those of one source")
+	}
+	return a, nil
+}
+
+// whole answers what has no pages, in Kong's form, and reports whether one
+// answer can hold it.
+func whole(v any) (a *answer, fits bool) {
+	b, err := strictjson.Encode(data{v})
+	if err != nil { // our own types: it does not happen
+		return ok(data{v}), true
+	}
+	return ok(json.RawMessage(b)), weight(b) <= maxPageBytes
+}
+
+// dropSamples leaves out what is the largest, and has a page of its own.
+func (e events) dropSamples() {
+	for name, shown := range e {
+		shown.Sample = nil
+		e[name] = shown
+	}
 }
 
 func (s *Service) getSource(ctx context.Context, c *call) (*answer, error) {
@@ -46,7 +76,16 @@ func (s *Service) getSource(ctx context.Context, c *call) (*answer, error) {
 	if len(found) == 0 {
 		return nil, errNotFound()
 	}
-	return ok(data{show(found)}), nil
+	shown := show(found)
+	a, fits := whole(shown)
+	if !fits {
+		shown.dropSamples()
+		a, fits = whole(shown)
+	}
+	if !fits {
+		return nil, refuse(http.StatusBadRequest, "there are more events than one answer holds: ask for them by name")
+	}
+	return a, nil
 }
 
 func (s *Service) getSourceEvent(ctx context.Context, c *call) (*answer, error) {

@@ -83,24 +83,34 @@ func (s *Service) putUpstream(ctx context.Context, c *call) (*answer, error) {
 	} else {
 		name = value
 	}
-	u, err := s.upstream(ctx, c, errNotFound())
-	if err == nil {
-		return s.changeUpstream(ctx, u, func(stored hook.Upstream) (hook.Upstream, error) {
-			return schema.NewUpstream(doc, stored.ID, name, &stored)
-		})
+	for range maxTries {
+		u, err := s.upstream(ctx, c, errNotFound())
+		if err == nil {
+			a, err := s.changeUpstream(ctx, u, func(stored hook.Upstream) (hook.Upstream, error) {
+				return schema.NewUpstream(doc, stored.ID, name, &stored)
+			})
+			if isAbsent(err) { // deleted meanwhile: then create it
+				continue
+			}
+			return a, err
+		}
+		if !isAbsent(err) {
+			return nil, err
+		}
+		u, err = schema.NewUpstream(doc, id, name, nil)
+		if err != nil {
+			return nil, err
+		}
+		u, err = s.insertUpstream(ctx, u)
+		if r, refused := errors.AsType[*refusal](err); refused && r.status == http.StatusConflict && name != "" {
+			continue // created meanwhile: then replace that one
+		}
+		if err != nil {
+			return nil, err
+		}
+		return ok(schema.ShowUpstream(u)), nil
 	}
-	if r, refused := errors.AsType[*refusal](err); !refused || r.status != http.StatusNotFound {
-		return nil, err
-	}
-	u, err = schema.NewUpstream(doc, id, name, nil)
-	if err != nil {
-		return nil, err
-	}
-	u, err = s.insertUpstream(ctx, u)
-	if err != nil {
-		return nil, err
-	}
-	return ok(schema.ShowUpstream(u)), nil
+	return nil, hook.ErrBusy
 }
 
 // deleteUpstream deletes the targets first, as many as one write takes, and

@@ -37,9 +37,14 @@ func (e FieldErrors) Error() string {
 	return strings.Join(parts, "; ")
 }
 
-// Add notes a fault of a field, unless one is noted already.
+// MaxFieldErrors bounds the faults that are noted of one document: an answer
+// that repeats a stranger's names must not grow beyond what was sent.
+const MaxFieldErrors = 100
+
+// Add notes a fault of a field, unless one is noted already, or enough of
+// others.
 func (e FieldErrors) Add(field, format string, args ...any) {
-	if _, ok := e[field]; !ok {
+	if _, ok := e[field]; !ok && len(e) < MaxFieldErrors {
 		e[field] = fmt.Sprintf(format, args...)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"eventhooks/internal/hook"
 	"eventhooks/internal/strictjson"
 )
 
@@ -121,7 +122,8 @@ func (p *Payload) AppendForm(dst []byte, v Values) ([]byte, error) {
 type payloadParser struct {
 	format bool
 	p      *Payload
-	faults Errors
+	faults Errors   // at most hook.MaxFieldErrors
+	path   []string // of the value at hand
 
 	nodes []node // of the member at hand
 	lit   []byte // JSON text that is not yet a node
@@ -129,26 +131,26 @@ type payloadParser struct {
 
 func (b *payloadParser) member(m strictjson.Member) {
 	out := member{key: quote(m.Name) + ":", field: url.QueryEscape(m.Name) + "="}
-	b.nodes = nil
+	b.nodes, b.path = nil, append(b.path[:0], m.Name)
 	switch strictjson.Kind(m.Value) {
 	case '"':
-		out.text = b.leaf(m.Name, m.Value)
+		out.text = b.leaf(m.Value)
 	case 'n':
 		out.text = &Template{}
 		b.lit = append(b.lit, "null"...)
 	default:
-		b.value(m.Name, m.Value)
+		b.value(m.Value)
 	}
 	b.flush()
 	out.json = b.nodes
 	b.p.members = append(b.p.members, out)
 }
 
-// value adds a JSON value. field is its place, for errors.
-func (b *payloadParser) value(field string, raw []byte) {
+// value adds a JSON value.
+func (b *payloadParser) value(raw []byte) {
 	switch strictjson.Kind(raw) {
 	case '"':
-		b.leaf(field, raw)
+		b.leaf(raw)
 	case '{':
 		// The whole payload has been checked, so there is no error to come.
 		members, _ := strictjson.Object(raw, strictjson.Limits{})
@@ -158,7 +160,7 @@ func (b *payloadParser) value(field string, raw []byte) {
 				b.lit = append(b.lit, ',')
 			}
 			b.lit = append(b.lit, quote(m.Name)+":"...)
-			b.value(field+"."+m.Name, m.Value)
+			b.below(m.Name, m.Value)
 		}
 		b.lit = append(b.lit, '}')
 	case '[':
@@ -168,7 +170,7 @@ func (b *payloadParser) value(field string, raw []byte) {
 			if i > 0 {
 				b.lit = append(b.lit, ',')
 			}
-			b.value(field+"."+strconv.Itoa(i), e)
+			b.below(strconv.Itoa(i), e)
 		}
 		b.lit = append(b.lit, ']')
 	default:
@@ -176,15 +178,24 @@ func (b *payloadParser) value(field string, raw []byte) {
 	}
 }
 
+// below adds a value that lies in the one at hand.
+func (b *payloadParser) below(name string, raw []byte) {
+	b.path = append(b.path, name)
+	b.value(raw)
+	b.path = b.path[:len(b.path)-1]
+}
+
 // leaf adds a string, and returns it as the template of its text.
-func (b *payloadParser) leaf(field string, raw []byte) *Template {
+func (b *payloadParser) leaf(raw []byte) *Template {
 	s, _ := strictjson.String(raw)
 	t := &Template{nodes: []node{{text: s}}, size: len(s)}
 	if b.format {
 		var err *Error
 		if t, err = parseLeaf(s); err != nil {
-			err.Field = field
-			b.faults = append(b.faults, err)
+			if len(b.faults) < hook.MaxFieldErrors {
+				err.Field = strings.Join(b.path, ".")
+				b.faults = append(b.faults, err)
+			}
 			return nil
 		}
 	}

@@ -153,11 +153,22 @@ func (f *Faults) none() bool {
 // order of their names.
 func (f *Faults) Error() string {
 	leaves := f.leaves(nil, "")
-	if len(leaves) == 1 {
+	n := len(leaves)
+	if n == 1 {
 		return "schema violation (" + leaves[0] + ")"
 	}
-	return fmt.Sprintf("%d schema violations (%s)", len(leaves), strings.Join(leaves, "; "))
+	if n > maxTold {
+		leaves = append(leaves[:maxTold], fmt.Sprintf("and %d more", n-maxTold))
+	}
+	return fmt.Sprintf("%d schema violations (%s)", n, strings.Join(leaves, "; "))
 }
+
+// maxTold bounds the faults that a message lists. `fields` holds them all: it
+// repeats each name once, the message each name's whole path.
+const maxTold = 100
+
+// maxWhere is how many bytes of a path to a field a message tells.
+const maxWhere = 512
 
 // MarshalJSON is Kong's `fields`: a text for a leaf, an object for a record or
 // a map, an array with null for what is right, and the faults of the whole
@@ -234,7 +245,7 @@ func (f *Faults) item(n int) *Faults {
 // leaves appends "path: fault" of every fault.
 func (f *Faults) leaves(dst []string, path string) []string {
 	if f.text != "" {
-		return append(dst, path+": "+f.text)
+		return append(dst, clip(path, maxWhere)+": "+f.text)
 	}
 	for _, text := range f.entity {
 		if path != "" {

@@ -107,7 +107,7 @@ func (f Form) Values(values url.Values) ([]byte, error) {
 			return nil, &FormError{fmt.Sprintf("a name is more than %d deep", maxFormDepth)}
 		}
 		if !root.put(top, path, values[name]) {
-			return nil, &FormError{clip(name) + ": an element with names below it needs its number, like [1]"}
+			return nil, &FormError{clip(name, maxClipped) + ": an element with names below it needs its number, like [1]"}
 		}
 	}
 	doc, err := root.object(top, "")
@@ -195,7 +195,7 @@ func (n *node) value(f field, path string) (any, error) {
 		if (f.kind == record || f.kind == mapping || f.kind == fixed) && len(n.values) == 1 && n.values[0].value != "" {
 			return n.values[0].value, nil
 		}
-		return nil, &FormError{clip(path) + ": it has a value, and names below it too"}
+		return nil, &FormError{clip(path, maxClipped) + ": it has a value, and names below it too"}
 	}
 	if len(n.below) > 0 {
 		return n.object(f, path+".")
@@ -237,7 +237,7 @@ func (n *node) list(element field, path string) (any, error) {
 	for index, item := range n.items {
 		where := fmt.Sprintf("%s[%d]", path, index)
 		if values[index] != nil {
-			return nil, &FormError{clip(where) + ": it has a value, and names below it too"}
+			return nil, &FormError{clip(where, maxClipped) + ": it has a value, and names below it too"}
 		}
 		v, err := item.value(element, where)
 		if err != nil {
@@ -295,9 +295,11 @@ func (f field) infer(s string) any {
 	return s
 }
 
+// maxClipped is how much of a name a form's fault tells, in bytes.
+const maxClipped = 100
+
 // clip keeps a name to a length that fits a message.
-func clip(name string) string {
-	const most = 100
+func clip(name string, most int) string {
 	if len(name) <= most {
 		return name
 	}

@@ -11,9 +11,10 @@ import (
 
 // Bounds of a registered event.
 const (
-	maxSourceName  = 64   // of source and event; characters
-	maxDescription = 1024 // bytes
-	maxFields      = 200  // of one event
+	maxSourceName  = 64       // of source and event; characters
+	maxDescription = 1024     // bytes
+	maxFields      = 200      // of one event
+	maxSample      = 16 << 10 // bytes
 )
 
 func sourceFields() []field {
@@ -23,7 +24,7 @@ func sourceFields() []field {
 		{name: "fields", kind: set, most: maxFields, elements: &name},
 		{name: "unique", kind: set, most: maxFields, elements: &name},
 		{name: "slot", kind: set, most: maxFields, elements: &name},
-		{name: "sample", kind: free},
+		{name: "sample", kind: free, most: maxSample},
 	}
 }
 
