@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -423,7 +424,7 @@ func TestStore_OpenSnoozes_emptyAnswers(t *testing.T) {
 // DynamoDB refuses a request that has a key of more than 1,024 bytes, or an
 // empty one; what people ask for must not become one.
 func TestStore_keysThatDynamoDBTakes(t *testing.T) {
-	var requests int
+	var requests atomic.Int64
 	// check looks for strings wherever in a request they are.
 	var check func(v any)
 	check = func(v any) {
@@ -442,7 +443,7 @@ func TestStore_keysThatDynamoDBTakes(t *testing.T) {
 		}
 	}
 	s := scripted(func(op string, in map[string]any) (int, any) {
-		requests++
+		requests.Add(1)
 		check(in)
 		if op == "BatchGetItem" {
 			return http.StatusOK, map[string]any{"Responses": map[string]any{}}
@@ -483,7 +484,7 @@ func TestStore_keysThatDynamoDBTakes(t *testing.T) {
 			t.Errorf("EndSnooze of key %.20q: %v", key, err)
 		}
 	}
-	if requests < 20 {
-		t.Errorf("%d requests; want many to have looked at", requests)
+	if n := requests.Load(); n < 20 {
+		t.Errorf("%d requests; want many to have looked at", n)
 	}
 }
