@@ -54,8 +54,8 @@ func Check(h hook.Hook) hook.FieldErrors {
 
 // checkFunctions is no part of a plan: only who saves a hook waits for it.
 func checkFunctions(functions []string, faults hook.FieldErrors) {
-	if len(functions) > lua.MaxFunctions {
-		faults.Add("config.functions", "length must be at most %d", lua.MaxFunctions)
+	if len(functions) > hook.MaxFunctions {
+		faults.Add("config.functions", "length must be at most %d", hook.MaxFunctions)
 		return
 	}
 	for i, source := range functions {

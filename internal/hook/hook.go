@@ -106,6 +106,12 @@ type Config struct {
 	OldSecretUntil int64
 }
 
+// Bounds of Config.Functions.
+const (
+	MaxFunctions     = 20       // of one hook
+	MaxFunctionBytes = 32 << 10 // of one function's source
+)
+
 // RotationGrace is how long after a rotation the old secret signs too, in
 // seconds.
 const RotationGrace = 24 * 3600

@@ -24,12 +24,13 @@ import (
 
 	lua "github.com/yuin/gopher-lua"
 	"github.com/yuin/gopher-lua/parse"
+
+	"eventhooks/internal/hook"
 )
 
 // Bounds of what is accepted.
 const (
-	MaxFunctions   = 20       // of one hook
-	MaxSourceBytes = 32 << 10 // of one function
+	MaxSourceBytes = hook.MaxFunctionBytes
 
 	// MaxTokens bounds the names, values, keywords and symbols of a source:
 	// the compiler's work grows with their square.

@@ -57,7 +57,7 @@ func (f *Faults) AddFields(errs hook.FieldErrors) {
 			f.AddEntity(errs[name])
 		case strings.HasPrefix(name, headers):
 			f.Add(errs[name], "config", "headers", strings.TrimPrefix(name, headers))
-		case isFunction && err == nil && n >= 1 && n <= maxFunctions:
+		case isFunction && err == nil && n >= 1 && n <= hook.MaxFunctions:
 			f.addItem(errs[name], n, "config", "functions")
 		default:
 			f.Add(errs[name], strings.Split(name, ".")...)

@@ -32,8 +32,6 @@ const (
 	maxHeader     = 8 << 10  // of one header's value; bytes
 	maxSecret     = 1024     // bytes
 	maxText       = 64 << 10 // of a body; the hook as a whole is bounded too
-	maxFunctions  = 20       // of one lambda hook
-	maxFunction   = 32 << 10 // of one function; bytes
 	maxSnooze     = 365 * 24 * 3600
 	maxTimeout    = 30 // seconds
 	maxTries      = 50
@@ -99,8 +97,8 @@ func configFields(handler string) (fields []field, known bool) {
 		return nil, true
 	case hook.HandlerLambda:
 		return []field{{
-			name: "functions", kind: array, required: true, least: 1, most: maxFunctions,
-			elements: &field{kind: text, most: maxFunction},
+			name: "functions", kind: array, required: true, least: 1, most: hook.MaxFunctions,
+			elements: &field{kind: text, most: hook.MaxFunctionBytes},
 		}}, true
 	}
 	return nil, false
