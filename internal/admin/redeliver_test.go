@@ -540,7 +540,7 @@ func TestRedeliverMany(t *testing.T) {
 			for i := range 500 {
 				s.row(id, i, nil)
 			}
-			m.meddle(false, func(hook.Delivery) error { time.Sleep(time.Second); return nil }) // a slow table
+			m.meddle(false, func(hook.Delivery) error { time.Sleep(time.Second); return nil }) // a slow table, in the bubble's time
 			begin, queued, calls := time.Now(), 0.0, 0
 			for next := "/event-hooks/" + id + "/redeliver"; next != ""; calls++ {
 				got := s.must(200, "POST", next, "")

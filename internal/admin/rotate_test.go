@@ -178,25 +178,27 @@ func (w *writes) Write(ctx context.Context, feed hook.Feed, changes []hook.Chang
 	return epoch, err
 }
 
+// written returns a server whose writes are watched, and a hook's path.
+func written(t *testing.T) (s *server, w *writes, path string) {
+	t.Helper()
+	w = &writes{}
+	s = newServerOn(t, func(real admin.Store) admin.Store {
+		w.Store = real
+		return w
+	})
+	return s, w, "/event-hooks/" + s.must(201, "POST", "/event-hooks", slackHook)["id"].(string)
+}
+
 func TestRotate_races(t *testing.T) {
-	setup := func(t *testing.T) (s *server, w *writes, path string) {
-		t.Helper()
-		w = &writes{}
-		s = newServerOn(t, func(real admin.Store) admin.Store {
-			w.Store = real
-			return w
-		})
-		return s, w, "/event-hooks/" + s.must(201, "POST", "/event-hooks", slackHook)["id"].(string)
-	}
 	t.Run("of many at once one rotates", func(t *testing.T) {
-		s, _, path := setup(t)
+		s, _, path := written(t)
 		got := atOnce(8, func(int) int { return s.do("POST", path+"/secret/rotate", "").status })
 		if got[200] != 1 || got[409] != 7 {
 			t.Errorf("answers %v; want one 200 and seven 409", got)
 		}
 	})
 	t.Run("with a version it is 412, without one it is made on what another left", func(t *testing.T) {
-		s, w, path := setup(t)
+		s, w, path := written(t)
 		tag := s.do("GET", path, "").header.Get("ETag")
 		w.before = func() { s.must(200, "PATCH", path, `{"name":"x"}`) }
 		s.must(412, "POST", path+"/secret/rotate", "", "If-Match", tag)
@@ -208,7 +210,7 @@ func TestRotate_races(t *testing.T) {
 		}
 	})
 	t.Run("a write whose answer the store loses is not made twice", func(t *testing.T) {
-		s, w, path := setup(t)
+		s, w, path := written(t)
 		w.lose = true
 		s.must(500, "POST", path+"/secret/rotate", "")
 		s.must(409, "POST", path+"/secret/rotate", "")
@@ -217,12 +219,12 @@ func TestRotate_races(t *testing.T) {
 		}
 	})
 	t.Run("a hook that becomes a log meanwhile has no secret", func(t *testing.T) {
-		s, w, path := setup(t)
+		s, w, path := written(t)
 		w.before = func() { s.must(200, "PUT", path, `{"source":"crud","handler":"log"}`) }
 		s.must(400, "POST", path+"/secret/rotate", "")
 	})
 	t.Run("a hook that is deleted meanwhile is not there", func(t *testing.T) {
-		s, w, path := setup(t)
+		s, w, path := written(t)
 		w.before = func() { s.must(204, "DELETE", path, "") }
 		s.must(404, "POST", path+"/secret/rotate", "")
 	})
@@ -230,18 +232,9 @@ func TestRotate_races(t *testing.T) {
 
 // TestHook_twoWriters: changes of one hook that meet.
 func TestHook_twoWriters(t *testing.T) {
-	setup := func(t *testing.T) (s *server, w *writes, path string) {
-		t.Helper()
-		w = &writes{}
-		s = newServerOn(t, func(real admin.Store) admin.Store {
-			w.Store = real
-			return w
-		})
-		return s, w, "/event-hooks/" + s.must(201, "POST", "/event-hooks", slackHook)["id"].(string)
-	}
 	t.Run("with a version one is made and the other told", func(t *testing.T) {
 		for range 10 {
-			s, _, path := setup(t)
+			s, _, path := written(t)
 			tag := s.do("GET", path, "").header.Get("ETag")
 			got := atOnce(2, func(i int) int {
 				return s.do([]string{"PATCH", "PUT"}[i], path, strings.Replace(slackHook, "{", fmt.Sprintf(`{"name":"%d",`, i), 1), "If-Match", tag).status
@@ -252,7 +245,7 @@ func TestHook_twoWriters(t *testing.T) {
 		}
 	})
 	t.Run("a PUT creates anew what was deleted meanwhile, unless it names a version", func(t *testing.T) {
-		s, w, path := setup(t)
+		s, w, path := written(t)
 		w.before = func() { s.must(204, "DELETE", path, "") }
 		s.must(200, "PUT", path, slackHook)
 		tag := s.do("GET", path, "").header.Get("ETag")
@@ -261,7 +254,7 @@ func TestHook_twoWriters(t *testing.T) {
 		s.must(404, "GET", path, "")
 	})
 	t.Run("a change that gets in between is told, not overwritten", func(t *testing.T) {
-		s, w, path := setup(t)
+		s, w, path := written(t)
 		tag := s.do("GET", path, "").header.Get("ETag")
 		w.before = func() { s.must(200, "PATCH", path, `{"name":"theirs"}`) }
 		s.must(412, "PATCH", path, `{"name":"mine"}`, "If-Match", tag)
@@ -270,7 +263,7 @@ func TestHook_twoWriters(t *testing.T) {
 		}
 	})
 	t.Run("without a version changes of different fields both stay", func(t *testing.T) {
-		s, w, path := setup(t)
+		s, w, path := written(t)
 		w.before = func() {
 			s.must(200, "PATCH", path, `{"snooze":5,"config":{"timeout":3,"headers":{"X-A":"b"}},"filter":{"a":["b"]}}`)
 		}

@@ -84,32 +84,15 @@ func (s *Store) List(ctx context.Context, kind, prefix, after string, limit int,
 		return nil, false, fmt.Errorf("list %s: limit %d", kind, limit)
 	}
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
-		all := append([]byte(kind), 0)
-		want, from := rangeAfter(all, prefix, after)
-		read := 0
-		c := tx.Bucket(records.name).Cursor()
-		for k, v := c.Seek(from); bytes.HasPrefix(k, want); k, v = c.Next() {
-			if len(page) == limit || read > s.o.PageBytes && len(page) > 0 {
-				more = true
-				return nil
+		more, err = s.page(tx, records, kind, prefix, after, limit, now, func(id string, i item) (bool, error) {
+			r, err := toRecord(kind, id, i)
+			if err != nil || r.Deleted {
+				return false, err
 			}
-			read += len(k) + len(v)
-			i, err := toItem(v)
-			if err != nil {
-				return err
-			}
-			if i.gone(now) {
-				continue
-			}
-			r, err := toRecord(kind, string(k[len(all):]), i)
-			if err != nil {
-				return err
-			}
-			if !r.Deleted {
-				page = append(page, r)
-			}
-		}
-		return nil
+			page = append(page, r)
+			return true, nil
+		})
+		return err
 	})
 	if err != nil {
 		return nil, false, fmt.Errorf("list %s: %w", kind, err)

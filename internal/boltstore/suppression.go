@@ -1,7 +1,6 @@
 package boltstore
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -230,32 +229,15 @@ func (s *Store) OpenSnoozes(ctx context.Context, hookID, prefix, after string, l
 		return nil, false, nil // such a hook has no windows, and would name another's
 	}
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
-		all := append([]byte(hookID), 0)
-		want, from := rangeAfter(all, prefix, after)
-		read := 0
-		c := tx.Bucket(windows.name).Cursor()
-		for k, v := c.Seek(from); bytes.HasPrefix(k, want); k, v = c.Next() {
-			if len(page) == limit || read > s.o.PageBytes && len(page) > 0 {
-				more = true
-				return nil
-			}
-			read += len(k) + len(v)
-			i, err := toItem(v)
-			if err != nil {
-				return err
-			}
-			if i.gone(now) {
-				continue
-			}
+		more, err = s.page(tx, windows, hookID, prefix, after, limit, now, func(key string, i item) (bool, error) {
 			w, err := toWindow(i.doc)
-			if err != nil {
-				return err
+			if err != nil || w.UntilMS <= now {
+				return false, err
 			}
-			if w.UntilMS > now {
-				page = append(page, hook.OpenSnooze{Key: string(k[len(all):]), Snooze: w})
-			}
-		}
-		return nil
+			page = append(page, hook.OpenSnooze{Key: key, Snooze: w})
+			return true, nil
+		})
+		return err
 	})
 	if err != nil {
 		return nil, false, fmt.Errorf("list windows of %s: %w", hookID, err)

@@ -187,14 +187,38 @@ func (t table) prefixed(tx *bbolt.Tx, first string, each func(rest string, i ite
 	return nil
 }
 
-// rangeAfter returns what the keys of a list begin with, and where it begins:
-// the list of the second parts that begin with prefix and come after `after`,
-// of the first part whose keys all begin with all.
-func rangeAfter(all []byte, prefix, after string) (want, from []byte) {
-	want = append(bytes.Clone(all), prefix...)
-	from = want
+// page hands on the items of a list, in the order of their keys, until limit of
+// them were taken or a page is full, and reports whether there may be more. The
+// list is of the second parts that begin with prefix and come after `after`, of
+// keys whose first part is first; what has expired at now is not in it.
+func (s *Store) page(tx *bbolt.Tx, t table, first, prefix, after string, limit int, now int64, take func(rest string, i item) (taken bool, err error)) (more bool, err error) {
+	all := append([]byte(first), 0)
+	want := append(bytes.Clone(all), prefix...)
+	from := want
 	if past := append(append(bytes.Clone(all), after...), 0); after != "" && bytes.Compare(past, from) > 0 {
 		from = past // the least key that is greater
 	}
-	return want, from
+	n, read := 0, 0
+	c := tx.Bucket(t.name).Cursor()
+	for k, v := c.Seek(from); bytes.HasPrefix(k, want); k, v = c.Next() {
+		if n == limit || read > s.o.PageBytes && n > 0 {
+			return true, nil
+		}
+		read += len(k) + len(v)
+		i, err := toItem(v)
+		if err != nil {
+			return false, err
+		}
+		if i.gone(now) {
+			continue
+		}
+		taken, err := take(string(k[len(all):]), i)
+		if err != nil {
+			return false, err
+		}
+		if taken {
+			n++
+		}
+	}
+	return false, nil
 }
