@@ -176,6 +176,10 @@ func FuzzParse(f *testing.F) {
 		if !slices.IsSorted(why) || slices.Contains(why, "") {
 			t.Fatalf("filter %q, data %q: Explain = %q; want sentences, sorted", doc, data, why)
 		}
+		set := filter.NewSet(strings.Compare, func(string) *filter.Pattern { return p }, []string{"p"})
+		if found := set.Match(m); (len(found) == 1) != match {
+			t.Fatalf("filter %q, data %q: Match = %v, that of a set %q", doc, data, match, found)
+		}
 		// Written in another way it is the same filter.
 		again, err := filter.Parse(strictjson.Compact(nil, []byte(doc)))
 		if err != nil || again.Match(m) != match {

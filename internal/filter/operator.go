@@ -42,8 +42,8 @@ func valueOf(v any) value {
 	return value{}
 }
 
-// exact is a set of values. Texts and numbers are sorted, so that many of them
-// cost little more than one.
+// exact is a set of values. Texts and numbers are sorted and each is there once,
+// so that many of them cost little more than one.
 type exact struct {
 	texts          []string
 	numbers        []decimal
@@ -65,7 +65,9 @@ func (x *exact) add(v value) {
 
 func (x *exact) sort() {
 	slices.Sort(x.texts)
+	x.texts = slices.Compact(x.texts)
 	slices.SortFunc(x.numbers, decimal.compare)
+	x.numbers = slices.CompactFunc(x.numbers, func(a, b decimal) bool { return a.compare(b) == 0 })
 }
 
 func (x *exact) has(v value) bool {

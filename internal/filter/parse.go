@@ -201,7 +201,11 @@ func (p *parser) operator(path []string, m map[string]any, l *leaf) {
 	case opAnythingBut:
 		l.tests = append(l.tests, p.but(path, v))
 	case opNumeric:
-		l.tests = append(l.tests, p.numeric(path, v))
+		if s := p.numeric(path, v); s != nil && s.low != nil && s.low == s.high {
+			l.numbers = append(l.numbers, *s.low) // "=": as the number itself
+		} else {
+			l.tests = append(l.tests, s)
+		}
 	case opCIDR:
 		l.blocks = append(l.blocks, p.block(path, v))
 	case opPrefix, opSuffix, opFold, opWildcard:
@@ -311,7 +315,8 @@ func (p *parser) wildcard(path []string, s string) wildcard {
 	return append(w, part.String())
 }
 
-func (p *parser) numeric(path []string, v any) test {
+// numeric is a range of numbers; its bounds are one and the same for "=".
+func (p *parser) numeric(path []string, v any) *span {
 	const usage = `expected a comparison and a number, such as [">", 5], or a range such as [">", 0, "<=", 5]`
 	list, ok := v.([]any)
 	if !ok || len(list) != 2 && len(list) != 4 {

@@ -2,7 +2,6 @@ package match
 
 import (
 	"strconv"
-	"sync"
 
 	"eventhooks/internal/filter"
 	"eventhooks/internal/hook"
@@ -21,27 +20,17 @@ func parseFilter(doc []byte) *filter.Pattern {
 	return p
 }
 
-// lazyFilter is a filter that is read when it is first asked for, so that a
-// process which starts with thousands of hooks does not read those that no
-// event asks for. Safe for concurrent use.
-type lazyFilter struct {
-	once   sync.Once
-	parsed *filter.Pattern
-}
-
-func (l *lazyFilter) pattern(doc []byte) *filter.Pattern {
-	l.once.Do(func() { l.parsed = parseFilter(doc) })
-	return l.parsed
-}
-
 // data are an event's data, decoded when they are first asked for. Not safe for
 // concurrent use.
 type data struct {
 	raw     []byte
 	decoded bool
-	members map[string]any // nil: not an object, or no JSON
+	members map[string]any
 }
 
+// read returns the data's members; nil for data that are no object, or no JSON.
+// Those fit any filter: ingest lets none pass, and what came by another way is
+// told, not lost.
 func (d *data) read() map[string]any {
 	if !d.decoded {
 		v, _ := strictjson.Decode(d.raw, strictjson.Limits{})
@@ -49,13 +38,6 @@ func (d *data) read() map[string]any {
 		d.decoded = true
 	}
 	return d.members
-}
-
-// fit reports whether the data fit a filter. Data that cannot be read fit any:
-// ingest lets none pass, and what came by another way is told, not lost.
-func (d *data) fit(p *filter.Pattern) bool {
-	m := d.read()
-	return m == nil || p.Match(m)
 }
 
 // Explain says why a hook would not be told of an event, as it stands now: a

@@ -38,8 +38,8 @@ type Memory struct {
 // Ruling is the judgement of a batch.
 type Ruling struct {
 	Verdicts []Verdict // one for each candidate
-	// Slot is what to remember of the slot; equal to what was remembered when
-	// nothing changed.
+	// Slot is what to remember of the slot, with what it dropped counted; equal
+	// to what was remembered when nothing changed.
 	Slot hook.Slot
 	// Windows holds the windows that changed: opened by a candidate, or open
 	// before and now with more dropped. Opened says which is which.
@@ -70,10 +70,10 @@ func (r *Ruling) judge(h hook.Hook, c Candidate, m Memory, nowMS int64) Verdict 
 		case r.Slot.By == c.ID:
 			return Known
 		case c.ID <= r.Slot.Seen:
-			return Stale
+			return r.drop(c, Stale)
 		case r.Slot.Sig == c.Keys.Sig:
 			r.Slot.Seen = c.ID
-			return Unchanged
+			return r.drop(c, Unchanged)
 		}
 	}
 	if h.Snoozed() > 0 {
@@ -97,4 +97,11 @@ func (r *Ruling) judge(h hook.Hook, c Candidate, m Memory, nowMS int64) Verdict 
 		r.Slot.Sig, r.Slot.Seen, r.Slot.By = c.Keys.Sig, c.ID, c.ID
 	}
 	return Admit
+}
+
+// drop counts an event that the slot keeps from being told.
+func (r *Ruling) drop(c Candidate, v Verdict) Verdict {
+	r.Slot.Suppressed++
+	r.Slot.LastEvent, r.Slot.LastReason = c.ID, v.String()
+	return v
 }
