@@ -261,6 +261,22 @@ func (c *cloud) delivery(hookID, eventID string) map[string]any {
 	return nil
 }
 
+// statuses says how a hook's deliveries differ from n that have the status, ""
+// when they do not.
+func (c *cloud) statuses(hookID, status string, n int) string {
+	c.t.Helper()
+	rows := c.http("admin", "GET", "/event-hooks/"+hookID+"/deliveries", "", http.StatusOK)["data"].([]any)
+	for _, row := range rows {
+		if row.(map[string]any)["status"] != status {
+			return fmt.Sprintf("row = %v; want it %s", row, status)
+		}
+	}
+	if len(rows) != n {
+		return fmt.Sprintf("%d rows; want %d", len(rows), n)
+	}
+	return ""
+}
+
 // post posts one event through ingest, by the sample, and returns its id.
 // header are names and values.
 func (c *cloud) post(header ...string) string {
@@ -411,6 +427,45 @@ func TestLambda_anEventGoesAllTheWay(t *testing.T) {
 	t.Run("a sweep finds nothing to do", func(t *testing.T) {
 		c := c.in(t)
 		c.invoke("deliver", sample(t, "deliver-sweep.json"))
+	})
+	t.Run("a hook whose receiver is gone is disabled, and who asked for it is told", func(t *testing.T) {
+		c := c.in(t)
+		gone, operator := newReceiver(t, http.StatusGone), newReceiver(t)
+		c.http("admin", "PUT", "/event-hooks/sources/shop/closed", `{"fields":["item"]}`, http.StatusCreated)
+		c.http("admin", "POST", "/event-hooks", fmt.Sprintf(`{"source":"eventhooks","event":"hook-disabled","handler":"webhook-custom","config":{"method":"POST","url":%q,"headers":{"Content-Type":"application/json"},"payload":{"text":"{{reason}}"}}}`, operator.URL), http.StatusCreated)
+		id := c.http("admin", "POST", "/event-hooks", fmt.Sprintf(`{"source":"shop","event":"closed","handler":"webhook","config":{"url":%q}}`, gone.URL), http.StatusCreated)["id"].(string)
+		eventually(t, func() string { // its ping
+			c.poll()
+			return c.statuses(id, "delivered", 1)
+		})
+		c.http("ingest", "POST", "/events/shop/closed", `{"item":"tea"}`, http.StatusAccepted)
+		c.poll()
+		if h := c.http("admin", "GET", "/event-hooks/"+id, "", http.StatusOK); h["enabled"] != false || h["disabled_reason"] != "the receiver answered 410 Gone" {
+			t.Errorf("hook = %v; want it disabled, and why", h)
+		}
+		if got := object(t, operator.next(t).body); got["text"] != "the receiver answered 410 Gone" {
+			t.Errorf("told %v; want the reason", got)
+		}
+	})
+	t.Run("a breaker opens, closes and releases what it held back", func(t *testing.T) {
+		c := c.in(t)
+		down := newReceiver(t, slices.Repeat([]int{http.StatusInternalServerError}, 10)...)
+		c.http("admin", "PUT", "/event-hooks/sources/shop/sold", `{"fields":["item"]}`, http.StatusCreated)
+		id := c.http("admin", "POST", "/event-hooks", fmt.Sprintf(`{"source":"shop","event":"sold","handler":"webhook-custom","config":{"method":"POST","url":%q,"payload":{"item":"{{item}}"}}}`, down.URL), http.StatusCreated)["id"].(string)
+		c.http("ingest", "POST", "/events/shop/sold", "["+strings.TrimSuffix(strings.Repeat(`{"item":"tea"},`, 10), ",")+"]", http.StatusAccepted)
+		c.poll()
+		held := c.http("ingest", "POST", "/events/shop/sold", `{"item":"coffee"}`, http.StatusAccepted)["events"].([]any)[0].(map[string]any)["id"].(string)
+		c.poll()
+		if row := c.delivery(id, held); row["status"] != "pending" || row["reason"] != hook.ReasonBreaker {
+			t.Fatalf("row = %v; want it held back by the breaker", row)
+		}
+		c.invoke("deliver", sample(t, "deliver-sweep.json"))
+		c.http("admin", "POST", "/event-hooks/"+id+"/deliveries/"+held+"/redeliver", "", http.StatusAccepted)
+		eventually(t, func() string { // the receiver is back; what waits is woken
+			c.poll()
+			c.invoke("deliver", sample(t, "deliver-sweep.json"))
+			return c.statuses(id, "delivered", 11)
+		})
 	})
 	t.Run("a target that is down is told of", func(t *testing.T) {
 		c := c.in(t)

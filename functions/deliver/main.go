@@ -19,10 +19,10 @@ import (
 	"eventhooks/internal/lambdaevent"
 	"eventhooks/internal/lua"
 	"eventhooks/internal/sqsqueue"
+	"eventhooks/internal/telemetry"
 )
 
-// Set by the linker only: loopback by the end-to-end tests.
-var version, loopback = "dev", ""
+var version, loopback = "dev", "" // set by the linker only: loopback by the end-to-end tests
 
 func main() {
 	lua.RunIfChild()
@@ -46,5 +46,5 @@ func setup(e *env.Settings) (*deliver.Service, error) {
 		return nil, err
 	}
 	act := action.New(action.Options{Client: client, Version: version, Lua: lua.NewPool(lua.Options{MemoryMB: lambdacontext.MemoryLimitInMB})})
-	return deliver.New(deliver.Options{Store: store, Events: events, Retry: retry, Action: act, Schedule: waits, FailuresOnly: failuresOnly})
+	return deliver.New(deliver.Options{Store: store, Events: events, Retry: retry, Action: act, Schedule: waits, FailuresOnly: failuresOnly, Metrics: telemetry.New(os.Stdout, lambdacontext.FunctionName, nil).Put})
 }

@@ -102,6 +102,7 @@ var packages = map[string]rule{
 	"internal/lua":         {layer: adapter, beside: []string{"internal/lua/sandbox"}, outside: []string{"github.com/yuin/gopher-lua"}},
 	"internal/lua/sandbox": {layer: adapter, outside: []string{"github.com/yuin/gopher-lua", "github.com/go-json-experiment/json"}},
 	"internal/sqsqueue":    {layer: adapter, outside: []string{aws, smithy}},
+	"internal/telemetry":   {layer: adapter},
 
 	"":                      {layer: wiring}, // template.yaml
 	"internal/stack":        {layer: wiring, beside: []string{""}, outside: []string{aws, smithy, yaml}},

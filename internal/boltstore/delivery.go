@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"go.etcd.io/bbolt"
 
@@ -58,10 +59,7 @@ func (s *Store) putRow(tx *bbolt.Tx, key []byte, d hook.Delivery) (int, error) {
 		return 0, err
 	}
 	if d.Status == hook.Pending {
-		var w writer
-		w.int(d.Seq)
-		w.int(d.Nudges)
-		if err := tx.Bucket(due).Put(dueKey(key, d), w.b); err != nil {
+		if err := tx.Bucket(due).Put(dueKey(key, d), dueDoc(d)); err != nil {
 			return 0, err
 		}
 	}
@@ -93,6 +91,15 @@ func unindexRow(tx *bbolt.Tx, key []byte) error {
 
 func dueKey(key []byte, d hook.Delivery) []byte {
 	return append(append([]byte{byte(d.Key().WakeShard())}, number(d.WakeMS)...), key...)
+}
+
+// dueDoc is what the due index says of a row, beside its key.
+func dueDoc(d hook.Delivery) []byte {
+	var w writer
+	w.int(d.Seq)
+	w.int(d.Nudges)
+	w.int(d.DeadlineMS)
+	return w.b
 }
 
 // splitDueKey returns what a key of the due index says.
@@ -286,7 +293,7 @@ func (s *Store) OverdueDeliveries(ctx context.Context, shard int, now int64, lim
 			r := reader{b: v}
 			o := hook.Overdue{WakeMS: wake}
 			o.HookID, o.EventID = splitKey(key)
-			o.Seq, o.Nudges = r.int(), r.int()
+			o.Seq, o.Nudges, o.DeadlineMS = r.int(), r.int(), r.int()
 			if r.err != nil {
 				return r.err
 			}
@@ -350,9 +357,70 @@ func (s *Store) ListDeliveries(ctx context.Context, hookID string, status hook.S
 		return nil, false, fmt.Errorf("list deliveries of %s: %w", hookID, err)
 	}
 	if s.o.Strict {
-		page, more = s.stale.list(page, more, listQuery{hookID, status, before, limit, now})
+		page, more = s.stale.list(page, more, listQuery{hookID, status, before, limit, now, newestFirst})
 	}
 	return page, more, nil
+}
+
+// PendingDeliveries returns up to limit of a hook's pending rows, oldest event
+// first, whose event ids come after `after`, and whether there may be more. A
+// page ends early at a megabyte of the rows themselves.
+func (s *Store) PendingDeliveries(ctx context.Context, hookID, after string, limit int) (page []hook.Waiting, more bool, err error) {
+	if limit < 1 {
+		return nil, false, fmt.Errorf("list waiting deliveries of %s: limit %d", hookID, limit)
+	}
+	if strings.IndexByte(hookID, 0) >= 0 {
+		return nil, false, nil // such a hook has no rows, and would name another's
+	}
+	var waiting []hook.Delivery
+	err = s.view(ctx, func(tx *bbolt.Tx) error {
+		prefix := statusKey(hookID, hook.Pending, "")
+		from := prefix
+		if after != "" {
+			from = append(append(bytes.Clone(prefix), after...), 0) // the least key that is greater
+		}
+		read := 0
+		c := tx.Bucket(byStatus).Cursor()
+		for k, _ := c.Seek(from); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
+			if len(waiting) == limit || read > s.o.PageBytes && len(waiting) > 0 {
+				more = true
+				return nil
+			}
+			key, err := newKey(hookID, string(k[len(prefix):]))
+			if err != nil {
+				return err
+			}
+			i, ok, err := rows.stored(tx, key)
+			if err != nil {
+				return err
+			}
+			read += len(key) + len(i.doc)
+			if !ok {
+				continue
+			}
+			d, err := toRow(key, i)
+			if err != nil {
+				return err
+			}
+			waiting = append(waiting, d)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("list waiting deliveries of %s: %w", hookID, err)
+	}
+	if s.o.Strict {
+		waiting, more = s.stale.list(waiting, more, listQuery{hookID, hook.Pending, after, limit, noTime, oldestFirst})
+	}
+	for _, d := range waiting {
+		page = append(page, hook.Waiting{Overdue: toOverdue(d), DueMS: d.DueMS, LeaseMS: d.LeaseMS, Reason: d.Reason})
+	}
+	return page, more, nil
+}
+
+// toOverdue is what the indexes tell of a pending row.
+func toOverdue(d hook.Delivery) hook.Overdue {
+	return hook.Overdue{Wake: hook.Wake{DeliveryKey: d.Key(), Seq: d.Seq}, WakeMS: d.WakeMS, Nudges: d.Nudges, DeadlineMS: d.DeadlineMS}
 }
 
 // seekBefore moves the cursor to the last key with the prefix that is less

@@ -3,6 +3,7 @@ package boltstore
 import (
 	"maps"
 	"slices"
+	"strconv"
 
 	"eventhooks/internal/hook"
 )
@@ -126,12 +127,18 @@ func slotDoc(s hook.Slot) []byte {
 	w.text(s.Sig)
 	w.text(s.Seen)
 	w.text(s.By)
+	w.int(s.Suppressed)
+	w.text(s.LastEvent)
+	w.text(s.LastReason)
 	return w.b
 }
 
 func toSlot(doc []byte) (hook.Slot, error) {
 	r := reader{b: doc}
-	v := hook.Slot{Rev: r.int(), Sig: r.text(), Seen: r.text(), By: r.text()}
+	v := hook.Slot{
+		Rev: r.int(), Sig: r.text(), Seen: r.text(), By: r.text(),
+		Suppressed: r.int(), LastEvent: r.text(), LastReason: r.text(),
+	}
 	return v, r.err
 }
 
@@ -149,6 +156,31 @@ func toWindow(doc []byte) (hook.Snooze, error) {
 	r := reader{b: doc}
 	v := hook.Snooze{UntilMS: r.int(), By: r.text(), Suppressed: r.int(), LastEvent: r.text(), LastReason: r.text()}
 	return v, r.err
+}
+
+func breakerDoc(b hook.Breaker) []byte {
+	var w writer
+	w.text(string(b.State))
+	for _, n := range [...]int64{b.Rev, b.Count, b.SinceMS, b.LastMS, b.OpenedMS, b.WakeMS, b.Seq} {
+		w.int(n)
+	}
+	w.text(b.Event)
+	return w.b
+}
+
+func toBreaker(key, doc []byte) (hook.Breaker, error) {
+	hookID, gen := splitKey(key)
+	r := reader{b: doc}
+	b := hook.Breaker{HookID: hookID, State: hook.BreakerState(r.text())}
+	for _, n := range [...]*int64{&b.Rev, &b.Count, &b.SinceMS, &b.LastMS, &b.OpenedMS, &b.WakeMS, &b.Seq} {
+		*n = r.int()
+	}
+	b.Event = r.text()
+	var err error
+	if b.Gen, err = strconv.ParseInt(gen, 10, 64); err != nil && r.err == nil {
+		r.err = errCut
+	}
+	return b, r.err
 }
 
 // lease is a stored hook.ProbeLease. The summary has an expiry of its own: a

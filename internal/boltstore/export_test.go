@@ -17,7 +17,7 @@ func Faults(s *Store) ([]string, error) {
 		for err := range tx.Check() {
 			out = append(out, err.Error())
 		}
-		want := map[string]map[string]bool{string(expiries): {}, string(changed): {}, string(due): {}, string(byStatus): {}}
+		want := map[string]map[string]bool{string(expiries): {}, string(changed): {}, string(due): {}, string(byStatus): {}, string(breakDue): {}}
 		for _, t := range tables {
 			if err := tx.Bucket(t.name).ForEach(func(k, v []byte) error {
 				i, err := toItem(v)
@@ -51,6 +51,14 @@ func Faults(s *Store) ([]string, error) {
 					if d.Status != hook.Delivered {
 						want[string(byStatus)][string(statusKey(first, d.Status, rest))] = true
 					}
+				case breaks.mark:
+					b, err := toBreaker(k, i.doc)
+					if err != nil {
+						return err
+					}
+					if b.WakeMS != 0 {
+						want[string(breakDue)][string(breakDueKey(k, b))] = true
+					}
 				}
 				return nil
 			}); err != nil {
@@ -73,11 +81,8 @@ func Faults(s *Store) ([]string, error) {
 					if err != nil {
 						return err
 					}
-					var w writer
-					w.int(d.Seq)
-					w.int(d.Nudges)
-					if !bytes.Equal(v, w.b) {
-						out = append(out, fmt.Sprintf("%s says %x of %s, want %x", name, v, d.Key(), w.b))
+					if !bytes.Equal(v, dueDoc(d)) {
+						out = append(out, fmt.Sprintf("%s says %x of %s, want %x", name, v, d.Key(), dueDoc(d)))
 					}
 				}
 				return nil

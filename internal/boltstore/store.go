@@ -48,7 +48,9 @@ type Store struct {
 	owned bool // Close closes db
 	o     Options
 	turn  *groupcommit.Committer
-	stale staleness
+	// What reads that only suggest are to miss; Options.Strict.
+	stale        staleness
+	staleBreaker breakerStaleness
 }
 
 // lockWait bounds how long Open waits for another process to let go of the
@@ -139,7 +141,7 @@ func prepare(tx *bbolt.Tx) error {
 	} else if err := meta.Put(formKey, binary.AppendUvarint(nil, form)); err != nil {
 		return err
 	}
-	for _, name := range [][]byte{epochs, expiries, changed, due, byStatus} {
+	for _, name := range [][]byte{epochs, expiries, changed, due, byStatus, breakDue} {
 		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 			return err
 		}

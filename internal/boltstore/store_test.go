@@ -111,6 +111,17 @@ func equal(t testing.TB, what string, got, want any) {
 	}
 }
 
+// opened stores an open breaker of a hook that has none, and returns it.
+func opened(t testing.TB, s *boltstore.Store, hookID string, wakeMS int64) hook.Breaker {
+	t.Helper()
+	b, err := s.CountFailures(t.Context(), hookID, 3, 10, now)
+	must(t, err)
+	b.State, b.OpenedMS, b.WakeMS, b.Event, b.Seq = hook.BreakerOpen, now, wakeMS, eventID(1), 4
+	b, err = s.UpdateBreaker(t.Context(), b, now)
+	must(t, err)
+	return b
+}
+
 func holds(t testing.TB, what string, s *boltstore.Store, want hook.Delivery) {
 	t.Helper()
 	got, err := s.Delivery(t.Context(), want.Key(), now)
@@ -141,7 +152,7 @@ func TestOpen(t *testing.T) {
 		must(t, err)
 		admitted := row("h1", 2)
 		admitted.SlotKey, admitted.SnoozeKey = "slot", "window"
-		slot := hook.Slot{Rev: 1, Sig: "sig", Seen: admitted.Event.ID, By: admitted.Event.ID}
+		slot := hook.Slot{Rev: 1, Sig: "sig", Seen: admitted.Event.ID, By: admitted.Event.ID, Suppressed: 3, LastEvent: "e", LastReason: "stale"}
 		window := hook.Snooze{UntilMS: now + 60_000, By: admitted.Event.ID}
 		must(t, s.Admit(ctx, hook.Admission{
 			HookID: "h1", NowMS: now, Slot: &hook.SlotWrite{Key: "slot", Slot: slot},
@@ -156,6 +167,7 @@ func TestOpen(t *testing.T) {
 		claim := hook.IngestClaim{TokenID: "t1", Key: "k", BodyHash: "h", FirstSeenMS: now, Pending: true, ExpiresAt: now/1000 + 100}
 		_, err = s.ClaimIngest(ctx, claim, now)
 		must(t, err)
+		breaker := opened(t, s, "h1", now+60_000)
 		closeFile(t, s)
 
 		s = openFile(t, path, noSync)
@@ -186,6 +198,9 @@ func TestOpen(t *testing.T) {
 		summary, err := s.ProbeSummary(ctx, "u1", now)
 		must(t, err)
 		equal(t, "ProbeSummary", summary, l.Summary)
+		breakers, err := s.OverdueBreakers(ctx, now+60_000, 10)
+		must(t, err)
+		equal(t, "OverdueBreakers", breakers, []hook.Breaker{breaker})
 		next, free, err := s.AcquireProbe(ctx, "u1", now, now+1)
 		if err != nil || !free || next.Gen <= l.Gen {
 			t.Errorf("AcquireProbe = %+v, %v, %v; want a Gen above %d", next, free, err, l.Gen)
@@ -404,7 +419,7 @@ func TestStore_Expire(t *testing.T) {
 		holds(t, "the redelivered row", s, again)
 	})
 
-	t.Run("it takes tombstones, tokens, windows, slots, probe states and claims, and their index entries", func(t *testing.T) {
+	t.Run("it takes tombstones, tokens, windows, slots, closed breakers, probe states and claims, and their index entries", func(t *testing.T) {
 		s := open(t, noSync)
 		ctx := t.Context()
 		_, err := s.Write(ctx, hook.FeedHooks, []hook.Change{{Record: hook.Record{Kind: hook.KindHook, ID: "h", Deleted: true}, Expect: hook.ExpectAny}}, nil, now)
@@ -420,11 +435,17 @@ func TestStore_Expire(t *testing.T) {
 		must(t, s.PutProbeState(ctx, l, hook.ProbeState{Address: "a"}, now))
 		_, err = s.ClaimIngest(ctx, hook.IngestClaim{TokenID: "t", Key: "k", ExpiresAt: now/1000 + 10}, now)
 		must(t, err)
+		_, err = s.CountFailures(ctx, "h", 3, 1, now)
+		must(t, err)
+		stays := opened(t, s, "open", now)
 
 		n, err := s.Expire(ctx, now+int64(31*24*time.Hour/time.Millisecond), 1000)
-		if err != nil || n != 7 {
-			t.Errorf("Expire = %d, %v; want 7", n, err)
+		if err != nil || n != 8 {
+			t.Errorf("Expire = %d, %v; want 8", n, err)
 		}
+		breakers, err := s.OverdueBreakers(ctx, now, 10)
+		must(t, err)
+		equal(t, "OverdueBreakers", breakers, []hook.Breaker{stays})
 		changes, err := s.Changes(ctx, hook.KindHook, 0)
 		must(t, err)
 		equal(t, "Changes", changes, []hook.Record{})
@@ -457,6 +478,7 @@ func TestStore_indexesFollowRandomWrites(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	s := open(t, noSync) // whose indexes are checked when it is closed
 	ctx := t.Context()
+	breakerStates := []hook.BreakerState{hook.BreakerClosed, hook.BreakerOpen, hook.BreakerReleasing}
 	statuses := []hook.Status{hook.Pending, hook.Delivered, hook.Failed, hook.Superseded}
 	at := now
 	for range 2000 {
@@ -468,7 +490,7 @@ func TestStore_indexesFollowRandomWrites(t *testing.T) {
 		}
 		end := ended(d, statuses[r.IntN(4)], at/1000+r.Int64N(60))
 		var err error
-		switch r.IntN(9) {
+		switch r.IntN(12) {
 		case 0:
 			_, err = s.CreateDelivery(ctx, end, at)
 		case 1:
@@ -492,6 +514,19 @@ func TestStore_indexesFollowRandomWrites(t *testing.T) {
 				feed = hook.FeedNone
 			}
 			_, err = s.Write(ctx, feed, []hook.Change{change}, nil, at)
+		case 9:
+			_, err = s.CountFailures(ctx, d.HookID, r.Int64N(2), 1, at)
+		case 10, 11:
+			b, found := s.Breaker(ctx, d.HookID, r.Int64N(2), at)
+			if found != nil {
+				continue
+			}
+			b.State, b.WakeMS = breakerStates[r.IntN(3)], r.Int64N(3)*at
+			if r.IntN(4) == 0 {
+				err = s.DeleteBreaker(ctx, b)
+			} else {
+				_, err = s.UpdateBreaker(ctx, b, at)
+			}
 		}
 		if err != nil && !errors.Is(err, hook.ErrStale) {
 			t.Fatal(err)
@@ -555,7 +590,7 @@ func TestStore_limits(t *testing.T) {
 			refused("CreateDelivery", err)
 			_, err = s.Slots(ctx, "h", []string{id}, now)
 			refused("Slots", err)
-			_, err = s.SeeSlot(ctx, "h", id, "s", "e", now)
+			_, err = s.SeeSlot(ctx, "h", id, hook.SlotSight{Sig: "s", Seen: "e", N: 1}, now)
 			refused("SeeSlot", err)
 			_, err = s.AddSuppressed(ctx, "h", id, 1, 1, "", "")
 			refused("AddSuppressed", err)
@@ -575,6 +610,15 @@ func TestStore_limits(t *testing.T) {
 		refused("CreateDelivery", err)
 		_, err = s.CreateDelivery(ctx, hook.Delivery{HookID: strings.Repeat("h", 2049), Event: hook.Event{ID: "e"}}, now)
 		refused("CreateDelivery", err)
+		for _, id := range []string{"", "h\x00x", strings.Repeat("h", 2049)} {
+			_, err = s.CountFailures(ctx, id, 3, 1, now)
+			refused("CountFailures", err)
+			_, err = s.Breaker(ctx, id, 3, now)
+			refused("Breaker", err)
+			_, err = s.UpdateBreaker(ctx, hook.Breaker{HookID: id}, now)
+			refused("UpdateBreaker", err)
+			refused("DeleteBreaker", s.DeleteBreaker(ctx, hook.Breaker{HookID: id}))
+		}
 	})
 
 	t.Run("a list of no rows is an error", func(t *testing.T) {
@@ -584,6 +628,8 @@ func TestStore_limits(t *testing.T) {
 		refused("ListDeliveries", err)
 		_, _, err = s.OpenSnoozes(ctx, "h", "", "", 0, now)
 		refused("OpenSnoozes", err)
+		_, _, err = s.PendingDeliveries(ctx, "h", "", 0)
+		refused("PendingDeliveries", err)
 	})
 
 	t.Run("nothing is done for who has gone", func(t *testing.T) {
@@ -612,6 +658,10 @@ func TestStore_shortPages(t *testing.T) {
 	rows, more, err := s.ListDeliveries(ctx, "h", "", "", 10, now)
 	if err != nil || len(rows) == 0 || len(rows) > 4 || !more {
 		t.Errorf("ListDeliveries = %d rows, %v, %v; want a few, and more", len(rows), more, err)
+	}
+	waiting, more, err := s.PendingDeliveries(ctx, "h", "", 10)
+	if err != nil || len(waiting) == 0 || len(waiting) > 4 || !more {
+		t.Errorf("PendingDeliveries = %d rows, %v, %v; want a few, and more", len(waiting), more, err)
 	}
 	page, more, err := s.List(ctx, hook.KindHook, "", "", 10, now)
 	if err != nil || len(page) == 0 || len(page) > 4 || !more {
@@ -669,6 +719,79 @@ func TestStore_strict(t *testing.T) {
 		must(t, err)
 		equal(t, "pending, as before", ids(t, s, hook.Pending, 2), "3 2 …")
 		equal(t, "pending", ids(t, s, hook.Pending, 2), "2 1")
+	})
+
+	t.Run("what waits misses the latest write, once", func(t *testing.T) {
+		s := open(t, strict)
+		waiting := func(what, after string, limit int, want string) {
+			t.Helper()
+			page, more, err := s.PendingDeliveries(t.Context(), "h", after, limit)
+			must(t, err)
+			var got strings.Builder
+			for _, w := range page {
+				fmt.Fprintf(&got, "%s/%d ", strings.TrimLeft(w.EventID[9:13], "0"), w.Seq)
+			}
+			if more {
+				got.WriteString("…")
+			}
+			equal(t, what, strings.TrimSpace(got.String()), want)
+		}
+		create(t, s, row("h", 1), row("h", 2), row("h", 3))
+		waiting("the first read", "", 10, "1/4 2/4")
+		waiting("the second read", "", 10, "1/4 2/4 3/4")
+		_, err := s.ClaimDelivery(t.Context(), hook.Wake{DeliveryKey: row("h", 2).Key(), Seq: 4}, now, now)
+		must(t, err)
+		waiting("before the claim is seen", "", 10, "1/4 2/4 3/4")
+		waiting("after it", "", 10, "1/4 2/5 3/4")
+		_, err = s.UpdateDelivery(t.Context(), ended(row("h", 1), hook.Failed, 0), now)
+		must(t, err)
+		waiting("before the end is seen", "", 2, "1/4 2/5 …")
+		waiting("after it", "", 2, "2/5 3/4")
+		_, err = s.UpdateDelivery(t.Context(), ended(row("h", 3), hook.Failed, 0), now)
+		must(t, err)
+		waiting("before another end is seen, after it", eventID(3), 2, "")
+	})
+
+	t.Run("a breaker misses the latest write, once", func(t *testing.T) {
+		s := open(t, strict)
+		ctx := t.Context()
+		state := func(what string, want hook.BreakerState) {
+			t.Helper()
+			b, err := s.Breaker(ctx, "h", 3, now)
+			if err != nil && !errors.Is(err, hook.ErrNotFound) {
+				t.Fatal(err)
+			}
+			equal(t, what, b.State, want)
+		}
+		overdue := func(what string, want ...int64) {
+			t.Helper()
+			bs, err := s.OverdueBreakers(ctx, now, 10)
+			must(t, err)
+			got := []int64{}
+			for _, b := range bs {
+				got = append(got, b.WakeMS)
+			}
+			equal(t, what, got, want)
+		}
+		b, err := s.CountFailures(ctx, "h", 3, 10, now)
+		must(t, err)
+		state("before the count is seen", "")
+		state("after it", hook.BreakerClosed)
+		b.State, b.WakeMS = hook.BreakerOpen, now-5
+		b, err = s.UpdateBreaker(ctx, b, now)
+		must(t, err)
+		state("before it is seen open", hook.BreakerClosed)
+		state("after it", hook.BreakerOpen)
+		overdue("open", now-5)
+		b.WakeMS = now - 3
+		b, err = s.UpdateBreaker(ctx, b, now)
+		must(t, err)
+		overdue("before the move is seen", now-5)
+		overdue("after it", now-3)
+		must(t, s.DeleteBreaker(ctx, b))
+		overdue("before the deletion is seen", now-3)
+		overdue("after it")
+		state("deleted", "")
 	})
 
 	t.Run("what is overdue misses the latest write, once", func(t *testing.T) {

@@ -167,20 +167,22 @@ func (s *Store) admit(ctx context.Context, a hook.Admission) (lost, err error) {
 	return lost, err
 }
 
-// SeeSlot raises a slot's Seen to eventID, and its Rev, on condition that its
-// Sig is sig and its Seen is less.
-func (s *Store) SeeSlot(ctx context.Context, hookID, key, sig, eventID string, now int64) (bool, error) {
+// SeeSlot notes events that a slot dropped. With saw.Seen it raises Seen, on
+// condition that Sig is saw.Sig and Seen is less.
+func (s *Store) SeeSlot(ctx context.Context, hookID, key string, saw hook.SlotSight, now int64) (bool, error) {
 	var seen bool
 	k, err := newKey(hookID, key)
 	if err == nil {
 		err = s.update(ctx, func(tx *bbolt.Tx) error {
 			slot, there, err := one(tx, slots, k, now, toSlot)
-			seen = err == nil && there && slot.Sig == sig && slot.Seen < eventID
+			seen = err == nil && there && (saw.Seen == "" || slot.Sig == saw.Sig && slot.Seen < saw.Seen)
 			if !seen {
 				return err
 			}
-			slot.Seen = eventID
 			slot.Rev++
+			slot.Seen = max(slot.Seen, saw.Seen)
+			slot.Suppressed += saw.N
+			slot.LastEvent, slot.LastReason = saw.LastEvent, saw.LastReason
 			return slots.put(tx, k, item{now/1000 + keepSeconds, slotDoc(slot)})
 		})
 	}

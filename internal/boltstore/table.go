@@ -26,8 +26,9 @@ var (
 	leases  = table{[]byte("store/leases"), 'l'}     // leaseKey, upstream
 	states  = table{[]byte("store/probes"), 'p'}     // upstream, address
 	claims  = table{[]byte("store/claims"), 'i'}     // token, key
+	breaks  = table{[]byte("store/breakers"), 'b'}   // hook, Gen as text
 
-	tables = []table{records, rows, slots, windows, leases, states, claims}
+	tables = []table{records, rows, slots, windows, leases, states, claims, breaks}
 )
 
 // Buckets beside the tables.
@@ -37,8 +38,9 @@ var (
 	// Indexes: what is sought is in the key, in the order in which it is read.
 	expiries = []byte("store/expiries")        // expiry, mark of the table, its key
 	changed  = []byte("store/records-changed") // kind, Changed, id
-	due      = []byte("store/deliveries-due")  // wake shard, WakeMS, key of the row -> Seq, Nudges; pending rows
+	due      = []byte("store/deliveries-due")  // wake shard, WakeMS, key of the row -> Seq, Nudges, DeadlineMS; pending rows
 	byStatus = []byte("store/deliveries-by")   // hook, status, event; rows that are not delivered
+	breakDue = []byte("store/breakers-due")    // WakeMS, key of the breaker; those that are not closed
 )
 
 // Limits of DynamoDB, which every write keeps.

@@ -18,9 +18,12 @@ import (
 // one transaction, in DynamoDB of at most 100 items and 4 MB. An event's data
 // may be 256 KB.
 const (
-	admitChunk = 45
+	admitRows  = 45
 	admitBytes = 3 << 20
 )
+
+// groupsAtOnce bounds how many groups of a hook are judged at the same time.
+const groupsAtOnce = 16
 
 // judgements bounds how often a group is judged again because another function
 // judged its events' neighbours at the same time.
@@ -33,17 +36,18 @@ func (b *batch) admitAll(ctx context.Context, byHook map[string][]unit) (chains 
 	var wg sync.WaitGroup
 	for _, units := range byHook {
 		wg.Go(func() {
-			slots := map[string][]unit{}
+			places := make(chan struct{}, groupsAtOnce)
 			for _, group := range b.groups(units) {
-				name := cmp.Or(group[0].keys.Slot, group[0].keys.Snooze)
-				slots[name] = append(slots[name], b.admitGroup(ctx, group)...)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			for _, chain := range slots {
-				if len(chain) > 0 {
-					chains = append(chains, chain)
-				}
+				places <- struct{}{}
+				wg.Go(func() {
+					defer func() { <-places }()
+					chain := b.admitGroup(ctx, group)
+					mu.Lock()
+					defer mu.Unlock()
+					if len(chain) > 0 {
+						chains = append(chains, chain)
+					}
+				})
 			}
 		})
 	}
@@ -85,38 +89,38 @@ func (b *batch) groups(units []unit) [][]judged {
 		slices.SortStableFunc(g, func(a, c judged) int { return cmp.Compare(a.ev.ID, c.ev.ID) })
 		// A message that came twice in one batch is judged once.
 		g = slices.CompactFunc(g, func(a, c judged) bool { return a.ev.ID == c.ev.ID })
-		out = append(out, chunks(g)...)
+		out = append(out, g)
 	}
 	return out
-}
-
-// chunks cuts a group into pieces that fit one admission each.
-func chunks(g []judged) (out [][]judged) {
-	first, size := 0, 0
-	for i, j := range g {
-		if i > first && (i-first == admitChunk || size+len(j.ev.Data) > admitBytes) {
-			out = append(out, g[first:i])
-			first, size = i, 0
-		}
-		size += len(j.ev.Data)
-	}
-	return append(out, g[first:])
 }
 
 // admitGroup judges one group until its judgement holds, and returns the units
 // to attempt, in the order of their ids.
 func (b *batch) admitGroup(ctx context.Context, group []judged) []unit {
 	var admitted []unit
-	fresh := false // forget what is remembered of open windows, read instead
-	for range judgements {
-		if len(group) == 0 {
-			return admitted
+	var m *match.Memory // nil: to be read
+	fresh := false      // forget what is remembered of open windows, read instead
+	for tries := 0; len(group) > 0; {
+		var units []unit
+		var again, rest []judged
+		err := error(nil)
+		switch {
+		case tries == judgements:
+			err = fmt.Errorf("admit events of hook %s: %w", group[0].h.ID, hook.ErrBusy)
+		case m == nil:
+			m, err = b.s.remember(ctx, group, fresh)
 		}
-		units, again, err := b.judge(ctx, group, fresh)
+		if err == nil {
+			units, again, rest, err = b.judge(ctx, group, m)
+		}
 		var c *hook.Conflict
 		switch {
+		case err == nil && len(again) == 0:
+			// What was just stored is what is remembered: the rest needs no read.
+			admitted, group = append(admitted, units...), rest
+			continue
 		case err == nil:
-			admitted, group = append(admitted, units...), again
+			admitted, group = append(admitted, units...), inOrder(again, rest)
 		case errors.As(err, &c) && c.Row >= 0 && errors.Is(err, hook.ErrExists):
 			// Admitted before: its row carries it. The others are judged again.
 			key := units[c.Row].key()
@@ -127,30 +131,36 @@ func (b *batch) admitGroup(ctx context.Context, group []judged) []unit {
 			}
 			return admitted
 		}
-		fresh = true
-	}
-	for _, j := range group {
-		b.fail(j.msg, fmt.Errorf("admit events of hook %s: %w", j.h.ID, hook.ErrBusy))
+		tries++
+		m, fresh = nil, true
 	}
 	return admitted
 }
 
-// judge decides for a group and stores the decision. hook.ErrStale means that
-// what it was based on had changed and nothing was stored. The units returned
-// are those of the admission's rows, also beside an error; again are those that
-// were dropped for a window which turned out not to be open any more.
-func (b *batch) judge(ctx context.Context, group []judged, fresh bool) (admitted []unit, again []judged, err error) {
+func inOrder(a, b []judged) []judged {
+	all := append(a, b...)
+	slices.SortFunc(all, func(a, c judged) int { return cmp.Compare(a.ev.ID, c.ev.ID) })
+	return all
+}
+
+// judge decides for a group and stores the decision; m is what is remembered,
+// and afterwards what was stored. hook.ErrStale means that m was no longer true
+// and nothing was stored. The units returned are those of the admission's rows,
+// also beside an error; again are those that were dropped for a window which
+// turned out not to be open any more, and rest those that did not fit one
+// admission.
+func (b *batch) judge(ctx context.Context, group []judged, m *match.Memory) (admitted []unit, again, rest []judged, err error) {
 	s, h := b.s, group[0].h
 	now := s.o.Now()
-	m, err := s.remember(ctx, group, fresh)
-	if err != nil {
-		return nil, nil, err
-	}
 	candidates := make([]match.Candidate, len(group))
 	for i, j := range group {
 		candidates[i] = match.Candidate{ID: j.ev.ID, Keys: j.keys}
 	}
-	r := match.Judge(h, candidates, m, now.UnixMilli())
+	r := match.Judge(h, candidates, *m, now.UnixMilli())
+	if n := fitting(group, r.Verdicts); n < len(group) {
+		group, rest = group[:n], group[n:]
+		r = match.Judge(h, candidates[:n], *m, now.UnixMilli())
+	}
 
 	a := hook.Admission{HookID: h.ID, NowMS: now.UnixMilli()}
 	for i, v := range r.Verdicts {
@@ -170,41 +180,72 @@ func (b *batch) judge(ctx context.Context, group []judged, fresh bool) (admitted
 	for _, key := range slices.Sorted(maps.Keys(r.Opened)) {
 		a.Snoozes = append(a.Snoozes, hook.SnoozeClaim{Key: key, Snooze: r.Windows[key], ExpiresAt: r.Windows[key].UntilMS/1000 + int64(Retention.Seconds())})
 	}
-	if len(a.Rows) > 0 {
+	dropped := r.Slot.Suppressed - m.Slot.Suppressed
+	switch {
+	case len(a.Rows) > 0:
 		if h.ComparesChanges() {
-			slot := r.Slot
-			slot.Rev = m.Slot.Rev + 1
-			a.Slot = &hook.SlotWrite{Key: group[0].keys.Slot, Read: m.Slot.Rev, Slot: slot}
+			r.Slot.Rev = m.Slot.Rev + 1
+			a.Slot = &hook.SlotWrite{Key: group[0].keys.Slot, Read: m.Slot.Rev, Slot: r.Slot}
 		}
 		if err := s.persist(ctx, "admit events", func() error { return s.o.Store.Admit(ctx, a) }); err != nil { // W7
-			return admitted, nil, err
+			return admitted, nil, nil, err
 		}
 		for _, c := range a.Snoozes {
 			s.open.set(h.ID, c.Key, c.Snooze)
 		}
-	} else if r.Slot.Seen > m.Slot.Seen {
-		// Nothing but unchanged events: Seen must still rise, or an older
-		// event that says something else would pass for news.
-		if ok, err := s.o.Store.SeeSlot(ctx, h.ID, group[0].keys.Slot, r.Slot.Sig, r.Slot.Seen, now.UnixMilli()); err != nil {
-			return nil, nil, fmt.Errorf("note an unchanged event: %w", err)
-		} else if !ok {
-			return nil, nil, hook.ErrStale
+	case dropped > 0:
+		// Seen must rise also for events that say nothing new, or an older one
+		// that says something else would pass for news.
+		saw := hook.SlotSight{N: dropped, LastEvent: r.Slot.LastEvent, LastReason: r.Slot.LastReason}
+		if r.Slot.Seen > m.Slot.Seen {
+			saw.Sig, saw.Seen = r.Slot.Sig, r.Slot.Seen
+		}
+		ok, err := s.o.Store.SeeSlot(ctx, h.ID, group[0].keys.Slot, saw, now.UnixMilli())
+		switch {
+		case err != nil:
+			return nil, nil, nil, fmt.Errorf("note events that were dropped: %w", err)
+		case !ok && saw.Seen != "":
+			return nil, nil, nil, hook.ErrStale
+		case ok:
+			r.Slot.Rev = m.Slot.Rev + 1
 		}
 	}
-	shut := s.count(ctx, h, m, r)
+	m.Slot = r.Slot
+	shut := s.countSnoozed(ctx, h, *m, r)
 	for i, j := range group {
-		if r.Verdicts[i] == match.Snoozed && shut[j.keys.Snooze] {
+		v := r.Verdicts[i]
+		if v == match.Snoozed && shut[j.keys.Snooze] {
 			again = append(again, j)
+			continue
+		}
+		if metric, ok := notTold[v]; ok {
+			s.count(metric, 1)
 		}
 	}
-	return admitted, again, nil
+	maps.Copy(m.Windows, r.Windows)
+	return admitted, again, rest, nil
 }
 
-// count adds what was dropped to the windows that were open before; those
+// fitting returns how many of a group can be decided in one admission.
+func fitting(group []judged, verdicts []match.Verdict) int {
+	rows, size := 0, 0
+	for i, v := range verdicts {
+		if v != match.Admit {
+			continue
+		}
+		rows, size = rows+1, size+len(group[i].ev.Data)
+		if rows > 1 && (rows > admitRows || size > admitBytes) {
+			return i
+		}
+	}
+	return len(group)
+}
+
+// countSnoozed adds what was dropped to the windows that were open before; those
 // opened now carry their count already. It returns the windows that did not take
 // it: they have changed, or could not be asked, so what was dropped for them is
 // to be judged again. This process forgets them.
-func (s *Service) count(ctx context.Context, h hook.Hook, m match.Memory, r match.Ruling) (shut map[string]bool) {
+func (s *Service) countSnoozed(ctx context.Context, h hook.Hook, m match.Memory, r match.Ruling) (shut map[string]bool) {
 	for _, key := range slices.Sorted(maps.Keys(r.Windows)) {
 		if r.Opened[key] {
 			continue
@@ -230,34 +271,34 @@ func (s *Service) count(ctx context.Context, h hook.Hook, m match.Memory, r matc
 // remember reads what is remembered of a group's slot and windows. A window
 // that this process knows to be open is not read: in a storm the row takes one
 // write a batch and no read.
-func (s *Service) remember(ctx context.Context, group []judged, fresh bool) (match.Memory, error) {
+func (s *Service) remember(ctx context.Context, group []judged, fresh bool) (*match.Memory, error) {
 	h, now := group[0].h, s.nowMS()
-	m := match.Memory{Windows: map[string]hook.Snooze{}}
+	m := &match.Memory{Windows: map[string]hook.Snooze{}}
 	if slot := group[0].keys.Slot; slot != "" {
 		slots, err := s.o.Store.Slots(ctx, h.ID, []string{slot}, now)
 		if err != nil {
-			return m, fmt.Errorf("read slot: %w", err)
+			return nil, fmt.Errorf("read slot: %w", err)
 		}
 		m.Slot = slots[slot]
 	}
-	var ask []string
+	asked := map[string]bool{}
 	for _, j := range group {
 		key := j.keys.Snooze
-		if _, have := m.Windows[key]; key == "" || have || slices.Contains(ask, key) {
+		if key == "" || asked[key] {
 			continue
 		}
 		if w, ok := s.open.get(h.ID, key, now); ok && !fresh {
 			m.Windows[key] = w
 			continue
 		}
-		ask = append(ask, key)
+		asked[key] = true
 	}
-	if len(ask) == 0 {
+	if len(asked) == 0 {
 		return m, nil
 	}
-	read, err := s.o.Store.Snoozes(ctx, h.ID, ask, now)
+	read, err := s.o.Store.Snoozes(ctx, h.ID, slices.Sorted(maps.Keys(asked)), now)
 	if err != nil {
-		return m, fmt.Errorf("read windows: %w", err)
+		return nil, fmt.Errorf("read windows: %w", err)
 	}
 	maps.Copy(m.Windows, read)
 	for key, w := range read {

@@ -1,7 +1,6 @@
 package deliver
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +17,8 @@ import (
 // come again: what they ask for is neither done nor on record. An unreadable
 // message is among them, so that it ends in the dead-letter queue.
 func (s *Service) Deliver(ctx context.Context, msgs []hook.Received) (failed []string) {
-	b := &batch{s: s, ids: make(map[string]error, len(msgs)), gates: map[string]chan struct{}{}, all: make(chan struct{}, MaxInFlight)}
+	defer s.report()
+	b := &batch{s: s, ids: make(map[string]error, len(msgs)), places: newPlaces()}
 	if err := s.feed.Refresh(ctx); err != nil {
 		// Without the hooks nothing can be decided; the messages come again.
 		s.o.Log.ErrorContext(ctx, "hooks cannot be read", slog.Any("err", err))
@@ -28,6 +28,9 @@ func (s *Service) Deliver(ctx context.Context, msgs []hook.Received) (failed []s
 		return failed
 	}
 	b.run(ctx, b.plan(ctx, msgs))
+	for _, id := range s.hooks.unreadable() {
+		s.o.Log.ErrorContext(ctx, "filter cannot be read; its hook is told of everything", slog.String("hook_id", id))
+	}
 	for _, m := range msgs {
 		if err, bad := b.ids[m.ID]; bad {
 			s.o.Log.ErrorContext(ctx, "message comes again",
@@ -40,12 +43,11 @@ func (s *Service) Deliver(ctx context.Context, msgs []hook.Received) (failed []s
 
 // batch is the work of one invocation.
 type batch struct {
-	s   *Service
-	all chan struct{} // a place for each attempt in flight
+	s      *Service
+	places *places
 
-	mu    sync.Mutex
-	gates map[string]chan struct{} // the same per hook
-	ids   map[string]error         // messages that must come again, and why
+	mu  sync.Mutex
+	ids map[string]error // messages that must come again, and why
 }
 
 // unit is one event on its way to one hook in this batch.
@@ -56,6 +58,14 @@ type unit struct {
 	// row is the unit's delivery row, claimed by this batch; nil for a first
 	// attempt of a hook that needs no row before it.
 	row *hook.Delivery
+	// probe says that the attempt is to find out whether the receiver is back.
+	probe bool
+}
+
+// defiesBreaker reports whether the unit is attempted although its hook's breaker
+// is open: as its probe, or because a person asked for it.
+func (u unit) defiesBreaker() bool {
+	return u.probe || u.row != nil && u.row.Run > 1 && u.row.Attempt == 0
 }
 
 func (u unit) key() hook.DeliveryKey { return hook.DeliveryKey{HookID: u.h.ID, EventID: u.ev.ID} }
@@ -91,18 +101,15 @@ func (b *batch) plan(ctx context.Context, msgs []hook.Received) (chains [][]unit
 				b.fail(m.ID, err)
 			}
 		default:
-			for _, ev := range body.Events {
-				for _, h := range b.s.hooks.match(ev) {
-					if h.ID < body.Lo || body.Hi != "" && h.ID >= body.Hi {
-						continue // another piece of the event has this hook
-					}
-					u := unit{msg: m.ID, h: h, ev: ev}
-					if m.Receives > 1 || body.Again {
-						check = append(check, u)
-					} else {
-						fresh = append(fresh, u)
-					}
-				}
+			again := m.Receives > 1 || body.Again
+			units, err := b.units(ctx, m.ID, body, again)
+			switch {
+			case err != nil:
+				b.fail(m.ID, err)
+			case again:
+				check = append(check, units...)
+			default:
+				fresh = append(fresh, units...)
 			}
 		}
 	}
@@ -120,6 +127,31 @@ func (b *batch) plan(ctx context.Context, msgs []hook.Received) (chains [][]unit
 		chains = append(chains, []unit{u})
 	}
 	return append(chains, b.admitAll(ctx, judged)...)
+}
+
+// units returns the units of a message's events. Those of a message with too many
+// are sent on in smaller ones instead, before any attempt.
+func (b *batch) units(ctx context.Context, msg string, body message.Message, again bool) ([]unit, error) {
+	var units []unit
+	wanted := make([][]string, len(body.Events))
+	piece := body.Lo != "" || body.Hi != ""
+	for i, ev := range body.Events {
+		hooks, dropped := b.s.hooks.match(ev)
+		for _, h := range notAbout(hooks, ev) {
+			if h.ID < body.Lo || body.Hi != "" && h.ID >= body.Hi {
+				continue // another piece of the event has this hook
+			}
+			units = append(units, unit{msg: msg, h: h, ev: ev})
+			wanted[i] = append(wanted[i], h.ID)
+		}
+		if body.Lo == "" { // else the first piece counts them
+			b.s.countDropped(dropped)
+		}
+	}
+	if len(units) <= MaxUnits || piece {
+		return units, nil
+	}
+	return nil, b.s.split(ctx, body.Events, wanted, again)
 }
 
 // once drops the units that a batch holds twice. The first of them answers for
@@ -159,26 +191,6 @@ func (b *batch) withoutRow(ctx context.Context, units []unit) []unit {
 	return slices.DeleteFunc(units, func(u unit) bool { return have[u.key()] })
 }
 
-// unpack sends the events of a message one by one.
-func (s *Service) unpack(ctx context.Context, events []hook.Event) error {
-	msgs := make([]hook.Message, len(events))
-	for i, ev := range events {
-		msgs[i] = hook.Message{Body: message.PackAgain(events[i : i+1])[0].Body, Group: ev.Source}
-	}
-	return s.persist(ctx, "unpack message", func() error {
-		failed, err := s.o.Events.Send(ctx, msgs)
-		if len(failed) == 0 {
-			return err
-		}
-		rest := make([]hook.Message, len(failed))
-		for i, f := range failed {
-			rest[i] = msgs[f]
-		}
-		msgs = rest
-		return cmp.Or(err, errors.New("the queue took only some of them"))
-	})
-}
-
 // run makes the attempts of all chains and records their outcomes.
 func (b *batch) run(ctx context.Context, chains [][]unit) {
 	work, cancel := ctx, context.CancelFunc(func() {})
@@ -186,6 +198,7 @@ func (b *batch) run(ctx context.Context, chains [][]unit) {
 		work, cancel = context.WithDeadline(ctx, end.Add(-Margin)) // time left to record outcomes
 	}
 	defer cancel()
+	b.s.refreshBreakers(ctx, chains)
 	var wg sync.WaitGroup
 	for _, chain := range chains {
 		wg.Go(func() {
@@ -202,50 +215,42 @@ func (b *batch) run(ctx context.Context, chains [][]unit) {
 // attempt waits for a place, makes one attempt and records what came of it. ctx
 // is the invocation's, work ends a margin before it.
 func (b *batch) attempt(ctx, work context.Context, u unit) error {
-	release, ok := b.enter(work, u.h)
+	s := b.s
+	if s.held(u) {
+		return s.parkForBreaker(ctx, u)
+	}
+	release, ok := b.places.enter(work, u.h.ID)
 	if !ok {
-		return b.s.park(ctx, u)
+		return s.park(ctx, u)
 	}
 	defer release()
-	at := b.s.o.Now()
-	out := b.s.o.Action.Do(work, u.h, u.ev, at)
-	b.s.logged(ctx, u, out.Log)
+	switch {
+	case s.held(u): // it opened while the unit waited for a place
+		return s.parkForBreaker(ctx, u)
+	case !s.fits(work, u.h):
+		return s.park(ctx, u)
+	}
+	at := s.o.Now()
+	out := s.o.Action.Do(work, u.h, u.ev, at)
+	s.logged(ctx, u, out.Log)
+	if out.Verdict == hook.Unmade {
+		return s.park(ctx, u)
+	}
 	if out.Verdict != hook.Success && work.Err() != nil && out.Took < time.Duration(u.h.Config.TimeoutSeconds())*time.Second {
 		// Cut off by the invocation's end, not by the receiver's fault. It
 		// may have been received, so it counts as an attempt all the same.
 		out.Error = "cut off: the function's time was up"
 	}
-	return b.s.settle(ctx, u, at, out)
+	return s.settle(ctx, u, at, out)
 }
 
-// enter takes a place among the attempts in flight, of the hook first so that
-// a slow hook's units wait at its own gate. It is false when the time left
-// does not fit an attempt.
-func (b *batch) enter(work context.Context, h hook.Hook) (release func(), ok bool) {
-	b.mu.Lock()
-	gate := b.gates[h.ID]
-	if gate == nil {
-		gate = make(chan struct{}, MaxInFlightPerHook)
-		b.gates[h.ID] = gate
-	}
-	b.mu.Unlock()
-	select {
-	case gate <- struct{}{}:
-	case <-work.Done():
-		return nil, false
-	}
-	select {
-	case b.all <- struct{}{}:
-	case <-work.Done():
-		<-gate
-		return nil, false
-	}
-	release = func() { <-b.all; <-gate }
-	if end, has := work.Deadline(); has && end.Sub(b.s.o.Now()) < time.Duration(h.Config.TimeoutSeconds())*time.Second {
-		release()
-		return nil, false
-	}
-	return release, true
+// held reports whether an open breaker keeps the unit from being attempted.
+func (s *Service) held(u unit) bool { return !u.defiesBreaker() && s.breakers.open(u.h) }
+
+// fits reports whether the time left is enough for an attempt of the hook.
+func (s *Service) fits(work context.Context, h hook.Hook) bool {
+	end, has := work.Deadline()
+	return !has || end.Sub(s.o.Now()) >= time.Duration(h.Config.TimeoutSeconds())*time.Second
 }
 
 // persist tries a write again until it holds or the time is up. ErrStale is an

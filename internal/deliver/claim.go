@@ -53,7 +53,7 @@ func (b *batch) claim(ctx context.Context, msg string, w hook.Wake) (unit, bool)
 		b.fail(msg, err)
 		return unit{}, false
 	}
-	u := unit{msg: msg, ev: d.Event, row: &d, h: hook.Hook{ID: d.HookID}}
+	u := unit{msg: msg, ev: d.Event, row: &d, h: hook.Hook{ID: d.HookID}, probe: w.Probe}
 
 	h, status, reason, err := s.standing(ctx, d)
 	if err != nil {
@@ -61,10 +61,13 @@ func (b *batch) claim(ctx context.Context, msg string, w hook.Wake) (unit, bool)
 		b.fail(msg, err)
 		return unit{}, false
 	}
-	u.h = h
+	if h.ID != "" { // else it is gone
+		u.h = h
+	}
 	if status != hook.Pending {
-		end(&d, status, reason, s.o.Now())
-		if err := s.write(ctx, u, d); err != nil {
+		ended := d
+		end(&ended, status, reason, s.o.Now())
+		if err := s.write(ctx, u, ended); err != nil {
 			b.fail(msg, err)
 		}
 		return unit{}, false
@@ -81,22 +84,9 @@ func (s *Service) standing(ctx context.Context, d hook.Delivery) (h hook.Hook, s
 	case d.Tries > MaxTries:
 		return h, hook.Failed, hook.ReasonCrashed, nil
 	}
-	h, ok := s.hooks.hook(d.HookID)
-	if !ok || h.Gen != d.Gen {
-		// Read consistently before a delivery ends because its hook is gone.
-		r, err := s.o.Store.Get(ctx, hook.KindHook, d.HookID, s.nowMS())
-		switch {
-		case errors.Is(err, hook.ErrNotFound):
-			return h, hook.Failed, hook.ReasonHookDeleted, nil
-		case err != nil:
-			return h, "", "", fmt.Errorf("read hook %s: %w", d.HookID, err)
-		}
-		if h, err = record.ToHook(r); err != nil {
-			return h, "", "", err
-		}
-		if h.Gen != d.Gen {
-			return h, hook.Failed, hook.ReasonHookDeleted, nil
-		}
+	h, status, reason, err = s.hookOf(ctx, d.HookID, d.Gen)
+	if status != hook.Pending {
+		return h, status, reason, err
 	}
 	if !h.Enabled {
 		return h, hook.Failed, hook.ReasonHookOff, nil
@@ -109,6 +99,30 @@ func (s *Service) standing(ctx context.Context, d hook.Delivery) (h hook.Hook, s
 		if slots[d.SlotKey].By > d.Event.ID {
 			return h, hook.Superseded, hook.ReasonNewer, nil
 		}
+	}
+	return h, hook.Pending, "", nil
+}
+
+// hookOf returns the hook that something belongs to: pending when it is there,
+// or how what belongs to it ends and why.
+func (s *Service) hookOf(ctx context.Context, id string, gen int64) (h hook.Hook, status hook.Status, reason string, err error) {
+	h, ok := s.hooks.hook(id)
+	if ok && h.Gen == gen {
+		return h, hook.Pending, "", nil
+	}
+	// Read consistently before anything ends because its hook is gone.
+	r, err := s.o.Store.Get(ctx, hook.KindHook, id, s.nowMS())
+	switch {
+	case errors.Is(err, hook.ErrNotFound):
+		return h, hook.Failed, hook.ReasonHookDeleted, nil
+	case err != nil:
+		return h, "", "", fmt.Errorf("read hook %s: %w", id, err)
+	}
+	if h, err = record.ToHook(r); err != nil {
+		return h, "", "", err
+	}
+	if h.Gen != gen {
+		return h, hook.Failed, hook.ReasonHookDeleted, nil
 	}
 	return h, hook.Pending, "", nil
 }

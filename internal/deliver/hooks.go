@@ -55,11 +55,19 @@ func (c *hooks) Apply(r hook.Record) error {
 	return nil
 }
 
-// match returns the hooks that want the event.
-func (c *hooks) match(ev hook.Event) []hook.Hook {
+// match returns the hooks that want the event, and counts those that do not.
+func (c *hooks) match(ev hook.Event) ([]hook.Hook, match.Dropped) {
 	c.RLock()
 	defer c.RUnlock()
 	return c.index.Match(nil, ev)
+}
+
+// unreadable returns the hooks whose filters turned out to be none since it was
+// last asked: they are told of everything.
+func (c *hooks) unreadable() []string {
+	c.RLock()
+	defer c.RUnlock()
+	return c.index.Unreadable()
 }
 
 func (c *hooks) hook(id string) (hook.Hook, bool) {

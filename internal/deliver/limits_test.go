@@ -107,9 +107,11 @@ func TestSweep(t *testing.T) {
 	})
 	t.Run("a backlog that nobody reads does not multiply", func(t *testing.T) {
 		w := newWorld(t)
-		w.hook(nil)
+		for range 4 { // too few failures of each for its breaker
+			w.hook(nil)
+		}
 		w.action.answers = fails(20)
-		for range 20 {
+		for range 5 {
 			w.post(w.event(`{}`))
 		}
 		w.settle()
@@ -168,7 +170,7 @@ func TestDeliver_attemptsAtOnceAreBounded(t *testing.T) {
 					w.hook(nil)
 				}
 				var evs []hook.Event
-				for range 50 {
+				for range deliver.MaxUnits / 20 {
 					evs = append(evs, w.event(`{}`))
 				}
 				w.svc.Deliver(w.ctx, []hook.Received{{ID: "1", Body: message.Pack(evs)[0].Body, Receives: 1}})

@@ -35,9 +35,16 @@ type Store interface {
 	Slots(ctx context.Context, hookID string, keys []string, now int64) (map[string]hook.Slot, error)
 	Snoozes(ctx context.Context, hookID string, keys []string, now int64) (map[string]hook.Snooze, error)
 	Admit(ctx context.Context, a hook.Admission) error
-	SeeSlot(ctx context.Context, hookID, key, sig, eventID string, now int64) (seen bool, err error)
+	SeeSlot(ctx context.Context, hookID, key string, saw hook.SlotSight, now int64) (seen bool, err error)
 	AddSuppressed(ctx context.Context, hookID, key string, untilMS, n int64, lastEvent, reason string) (added bool, err error)
 	GiveBack(ctx context.Context, d hook.Delivery) error
+	CountFailures(ctx context.Context, hookID string, gen, n, now int64) (hook.Breaker, error)
+	Breaker(ctx context.Context, hookID string, gen, now int64) (hook.Breaker, error)
+	UpdateBreaker(ctx context.Context, b hook.Breaker, now int64) (hook.Breaker, error)
+	DeleteBreaker(ctx context.Context, b hook.Breaker) error
+	OverdueBreakers(ctx context.Context, now int64, limit int) ([]hook.Breaker, error)
+	PendingDeliveries(ctx context.Context, hookID, after string, limit int) (page []hook.Waiting, more bool, err error)
+	Write(ctx context.Context, feed hook.Feed, changes []hook.Change, rows []hook.Delivery, now int64) (epoch int64, err error)
 }
 
 // Queue sends messages; it returns the indexes of those that did not get there.
@@ -51,11 +58,9 @@ type Action interface {
 	Do(ctx context.Context, h hook.Hook, ev hook.Event, at time.Time) hook.Outcome
 }
 
-// Limits of one invocation. docs/architecture.md has the
-// table of all numbers.
+// Limits of one invocation; the others stand beside what they bound, and
+// docs/architecture.md has the table of all numbers.
 const (
-	MaxInFlight        = 64 // attempts at once
-	MaxInFlightPerHook = 8
 	// Margin is what is kept of the invocation's time to record outcomes.
 	Margin = 5 * time.Second
 	// MaxTries is how often a delivery is claimed without a recorded attempt
@@ -78,6 +83,9 @@ type Options struct {
 	// FailuresOnly leaves out the record of a delivery whose first attempt
 	// succeeds.
 	FailuresOnly bool
+	// Metrics takes what was counted, by name, after each batch and each sweep in
+	// which anything was; nil counts nothing.
+	Metrics func(counts map[string]int64)
 
 	Now    func() time.Time // default time.Now
 	Jitter func() float64   // 0 to 1; default rand.Float64
@@ -89,7 +97,11 @@ type Service struct {
 	o     Options
 	hooks *hooks
 	feed  *feed.Feed
-	open  windows
+
+	open      windows
+	breakers  breakers
+	disabling versions
+	tally     tally
 }
 
 // New checks the options and returns a Service that has not read anything yet.

@@ -65,6 +65,8 @@ func (s *Service) settle(ctx context.Context, u unit, at time.Time, out hook.Out
 		// The response of the last failed attempt stays, for whoever asks what
 		// went wrong before.
 		end(&d, hook.Delivered, "", s.o.Now())
+		s.count(metricDelivered, 1)
+		defer s.attemptSucceeded(ctx, u, d.Attempt > 1)
 		if u.row == nil && s.o.FailuresOnly {
 			return nil
 		}
@@ -73,11 +75,22 @@ func (s *Service) settle(ctx context.Context, u unit, at time.Time, out hook.Out
 
 	d.Response = out.Response
 	s.next(&d, u.h, out)
+	s.count(metricAttempts, 1)
 	s.o.Log.LogAttrs(ctx, slog.LevelWarn, "delivery attempt failed",
 		slog.String("hook_id", d.HookID), slog.String("event_id", d.Event.ID),
 		slog.String("source", d.Event.Source), slog.String("event", d.Event.Event),
 		slog.Int64("run", d.Run), slog.Int64("attempt", d.Attempt), slog.Int("status", out.Code), slog.String("err", out.Error),
 		slog.Int64("took_ms", out.Took.Milliseconds()), slog.Bool("will_retry", !d.Terminal()), slog.String("reason", d.Reason))
+	switch {
+	case out.Verdict == hook.Retryable:
+		defer s.attemptFailed(ctx, u, out.Error)
+	case out.Reason == hook.ReasonGone && u.h.Handler == hook.HandlerWebhook:
+		// A failure to disable it is no reason to lose the record of the attempt:
+		// the next 410 tries again.
+		if err := s.disable(ctx, u.h, told(u), "the receiver answered 410 Gone"); err != nil {
+			s.o.Log.ErrorContext(ctx, "hook not disabled", slog.String("hook_id", u.h.ID), slog.Any("err", err))
+		}
+	}
 	return s.write(ctx, u, d)
 }
 
@@ -129,16 +142,35 @@ func end(d *hook.Delivery, status hook.Status, reason string, now time.Time) {
 func (s *Service) park(ctx context.Context, u unit) error {
 	now := s.o.Now()
 	d := s.rowOf(u, now)
+	wait := min(15*time.Minute, 5*time.Second<<min(d.Parks, 8))
+	return s.putOff(ctx, u, d, now.Add(retry.Due(wait, 0, s.o.Jitter)).UnixMilli(), hook.ReasonParked)
+}
+
+// parkForBreaker puts a unit off until its hook's breaker closes.
+func (s *Service) parkForBreaker(ctx context.Context, u unit) error {
+	now := s.o.Now()
+	return s.putOff(ctx, u, s.rowOf(u, now), s.breakerDue(now), hook.ReasonBreaker)
+}
+
+// putOff records that a unit waits until due, or until it expires, whichever
+// comes first.
+func (s *Service) putOff(ctx context.Context, u unit, d hook.Delivery, due int64, why string) error {
 	d.Parks++
 	d.Tries = max(0, d.Tries-1) // this claim ended in order: only those that did not are counted
-	wait := min(15*time.Minute, 5*time.Second<<min(d.Parks-1, 8))
-	put(&d, now.Add(retry.Due(wait, 0, s.o.Jitter)).UnixMilli(), now)
+	put(&d, min(due, d.DeadlineMS+1), s.o.Now())
+	d.Reason = why
+	s.count(metricParked, 1)
 	return s.write(ctx, u, d)
 }
 
 // write records a row that is pending, failed or superseded (W1, W3), and sets
 // the alarm clock for a pending one.
 func (s *Service) write(ctx context.Context, u unit, d hook.Delivery) error {
+	if d.Status == hook.Failed {
+		if err := s.tellFailed(ctx, u, d); err != nil {
+			return err
+		}
+	}
 	if d.Status == hook.Failed && (d.SlotKey != "" || d.SnoozeKey != "") {
 		// First (W9): a crash before the row is written leaves it pending, and
 		// giving back twice is harmless. The other order could leave a window
@@ -177,6 +209,12 @@ func (s *Service) write(ctx context.Context, u unit, d hook.Delivery) error {
 		d.Seq = seq
 	}
 	if d.Terminal() {
+		switch d.Status {
+		case hook.Failed:
+			s.count(metricFailed, 1)
+		case hook.Superseded:
+			s.count(metricSuperseded, 1)
+		}
 		s.o.Log.LogAttrs(ctx, slog.LevelWarn, "delivery ended",
 			slog.String("hook_id", d.HookID), slog.String("event_id", d.Event.ID), slog.String("source", d.Event.Source),
 			slog.String("event", d.Event.Event), slog.String("delivery_status", string(d.Status)), slog.String("reason", d.Reason),

@@ -90,7 +90,7 @@ func TestStore_requests(t *testing.T) {
 	_, err = s.Snoozes(ctx, row.HookID, []string{"window"}, nowMS)
 	ok("Snoozes", err)
 	did("Snoozes", "BatchGetItem")
-	_, err = s.SeeSlot(ctx, row.HookID, "slot", "sig", "e3", nowMS)
+	_, err = s.SeeSlot(ctx, row.HookID, "slot", hook.SlotSight{Sig: "sig", Seen: "e3", N: 1, LastEvent: "e3", LastReason: "unchanged"}, nowMS)
 	ok("SeeSlot", err)
 	did("SeeSlot", "UpdateItem")
 	_, err = s.AddSuppressed(ctx, row.HookID, "window", nowMS+60_000, 1, "e3", "snoozed")
@@ -107,6 +107,43 @@ func TestStore_requests(t *testing.T) {
 	_, err = s.EndSnooze(ctx, row.HookID, "window", nowMS)
 	ok("EndSnooze", err)
 	did("W10", "UpdateItem")
+
+	count := func(what string, now int64, want ...string) (b hook.Breaker) {
+		t.Helper()
+		b, err := s.CountFailures(ctx, row.HookID, 7, 1, now)
+		ok("CountFailures", err)
+		did("CountFailures "+what, want...)
+		return b
+	}
+	count("where none is", nowMS, "UpdateItem", "PutItem")
+	count("where a closed one counts", nowMS+1, "UpdateItem")
+	count("by a clock that is behind", nowMS, "UpdateItem", "UpdateItem")
+	b := count("too late", nowMS+hook.BreakerMemory.Milliseconds()+1, "UpdateItem", "PutItem")
+	_, err = s.OverdueBreakers(ctx, nowMS+60_000, 100)
+	ok("OverdueBreakers", err)
+	did("OverdueBreakers of none", "Query")
+	b.State, b.WakeMS = hook.BreakerOpen, nowMS
+	b, err = s.UpdateBreaker(ctx, b, nowMS)
+	ok("UpdateBreaker", err)
+	did("UpdateBreaker", "PutItem")
+	count("of one that is open", b.LastMS+1, "UpdateItem", "UpdateItem")
+	_, err = s.Breaker(ctx, row.HookID, 7, nowMS)
+	ok("Breaker", err)
+	did("Breaker", "GetItem")
+	bs, err := s.OverdueBreakers(ctx, nowMS+60_000, 100)
+	ok("OverdueBreakers", err)
+	if len(bs) != 1 {
+		t.Fatalf("OverdueBreakers = %+v; want one", bs)
+	}
+	did("OverdueBreakers of one", "Query", "BatchGetItem")
+	ok("DeleteBreaker", s.DeleteBreaker(ctx, b))
+	did("DeleteBreaker", "DeleteItem")
+	waiting, _, err := s.PendingDeliveries(ctx, row.HookID, "", 1000)
+	ok("PendingDeliveries", err)
+	if len(waiting) != 2 {
+		t.Fatalf("PendingDeliveries = %+v; want two", waiting)
+	}
+	did("PendingDeliveries", "Query")
 
 	_, err = s.Epoch(ctx, hook.FeedHooks)
 	ok("Epoch", err)

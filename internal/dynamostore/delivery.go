@@ -374,7 +374,7 @@ func (s *Store) OverdueDeliveries(ctx context.Context, shard int, now int64, lim
 				continue // what else waits for a sweep is not a delivery
 			}
 			r := reader{it: it}
-			o := hook.Overdue{Wake: hook.Wake{DeliveryKey: key, Seq: r.num("seq")}, WakeMS: r.num("wake_at"), Nudges: r.num("nudges")}
+			o := decodeOverdue(key, &r)
 			if r.err != nil {
 				return false, fmt.Errorf("decode delivery %s: %w", key, r.err)
 			}
@@ -389,6 +389,14 @@ func (s *Store) OverdueDeliveries(ctx context.Context, shard int, now int64, lim
 	return found, nil
 }
 
+// decodeOverdue reads what both indexes hold of a pending row.
+func decodeOverdue(key hook.DeliveryKey, r *reader) hook.Overdue {
+	return hook.Overdue{
+		Wake:   hook.Wake{DeliveryKey: key, Seq: r.num("seq")},
+		WakeMS: r.num("wake_at"), Nudges: r.num("nudges"), DeadlineMS: r.num("deadline_ms"),
+	}
+}
+
 // The StateTable's indexes, and what is asked of it: variables, because the SDK
 // takes their addresses.
 var (
@@ -398,6 +406,7 @@ var (
 	overdue       = "wake_shard = :shard AND wake_at <= :now"
 	ofStatus      = "status_key = :status"
 	ofStatusUntil = "status_key = :status AND sk < :before"
+	ofStatusFrom  = "status_key = :status AND sk > :after"
 	inShard       = "pk = :pk"
 	inShardUntil  = "pk = :pk AND sk < :before"
 	inShardPrefix = "pk = :pk AND begins_with(sk, :prefix)"
@@ -434,6 +443,54 @@ func (s *Store) ListDeliveries(ctx context.Context, hookID string, status hook.S
 		return page[:limit], true, nil
 	}
 	return page, false, nil
+}
+
+// PendingDeliveries returns up to limit of a hook's pending rows, oldest event
+// first, whose event ids come after `after`, and whether there may be more. A
+// page may be short, but is never empty, while more is true. It only suggests:
+// what it says may be old.
+//
+// One request, of the index alone, which reads a MB at most: over 4,000 rows.
+// Half an RCU for each 4 KB, which is about 18 rows.
+func (s *Store) PendingDeliveries(ctx context.Context, hookID, after string, limit int) (page []hook.Waiting, more bool, err error) {
+	limit = max(limit, 1)
+	pk := statusKey(hook.Pending, hookID)
+	if len(pk) > maxPartitionKey || !utf8.ValidString(hookID) {
+		return nil, false, nil
+	}
+	size := int32(limit + 1) // one more, to tell whether there are more
+	in := &dynamodb.QueryInput{
+		TableName: s.state, IndexName: &statusIndex, KeyConditionExpression: &ofStatus, Limit: &size,
+		ExpressionAttributeValues: item{":status": str(pk)},
+	}
+	if start := startKey(after); start != "" {
+		in.KeyConditionExpression, in.ExpressionAttributeValues[":after"] = &ofStatusFrom, str(start)
+	}
+	for {
+		out, err := s.client.Query(ctx, in)
+		if err != nil {
+			return nil, false, fmt.Errorf("list waiting deliveries of hook %s: %w", hookID, err)
+		}
+		for _, it := range out.Items {
+			key, ok := keyOf(it)
+			if !ok || key.EventID <= after {
+				continue
+			}
+			r := reader{it: it}
+			w := hook.Waiting{Overdue: decodeOverdue(key, &r), DueMS: r.num("due_ms"), LeaseMS: r.num("lease_ms"), Reason: r.str("reason")}
+			if r.err != nil {
+				return nil, false, fmt.Errorf("decode delivery %s: %w", key, r.err)
+			}
+			page = append(page, w)
+		}
+		switch left := len(out.LastEvaluatedKey) > 0; {
+		case len(page) > limit:
+			return page[:limit], true, nil
+		case len(page) > 0 || !left:
+			return page, left, nil
+		}
+		in.ExclusiveStartKey, in.Limit = out.LastEvaluatedKey, nil
+	}
 }
 
 // listStatus lists rows by the status index, which names their keys.

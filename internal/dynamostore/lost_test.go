@@ -129,14 +129,20 @@ func TestStore_lostAnswers(t *testing.T) {
 			t.Errorf("slot = %+v; want %+v", slots["slot"], slot)
 		}
 
-		lose(t, "UpdateItem", func() (bool, error) { return s.SeeSlot(ctx, d.HookID, "slot", "sig", "w8", nowMS) })
+		lose(t, "UpdateItem", func() (bool, error) {
+			return s.SeeSlot(ctx, d.HookID, "slot", hook.SlotSight{Sig: "sig", Seen: "w8", N: 2, LastEvent: "w8", LastReason: "unchanged"}, nowMS)
+		})
+		lose(t, "UpdateItem", func() (bool, error) {
+			return s.SeeSlot(ctx, d.HookID, "slot", hook.SlotSight{N: 3, LastEvent: "w6", LastReason: "stale"}, nowMS)
+		})
 		lose(t, "UpdateItem", func() (bool, error) {
 			return s.AddSuppressed(ctx, d.HookID, "window", window.UntilMS, 3, "w8", "snoozed")
 		})
 		slots, err = s.Slots(ctx, d.HookID, []string{"slot"}, nowMS)
 		ok(t, "Slots", err)
-		if got := slots["slot"]; got.Rev != 2 || got.Seen != "w8" {
-			t.Errorf("slot = %+v; want Rev 2, Seen w8", got)
+		slot.Rev, slot.Seen, slot.Suppressed, slot.LastEvent, slot.LastReason = 3, "w8", 5, "w6", "stale"
+		if slots["slot"] != slot {
+			t.Errorf("slot = %+v; want %+v: each counted once", slots["slot"], slot)
 		}
 		windows, err := s.Snoozes(ctx, d.HookID, []string{"window"}, nowMS)
 		ok(t, "Snoozes", err)
@@ -147,8 +153,9 @@ func TestStore_lostAnswers(t *testing.T) {
 		lose(t, "UpdateItem", func() (bool, error) { return yes(s.GiveBack(ctx, d)) })
 		slots, err = s.Slots(ctx, d.HookID, []string{"slot"}, nowMS)
 		ok(t, "Slots", err)
-		if got := slots["slot"]; got.Rev != 3 || got.Sig != "" {
-			t.Errorf("slot = %+v; want Rev 3, no Sig", got)
+		slot.Rev, slot.Sig = 4, ""
+		if slots["slot"] != slot {
+			t.Errorf("slot = %+v; want %+v", slots["slot"], slot)
 		}
 	})
 	t.Run("W10 end of a window", func(t *testing.T) {
@@ -184,6 +191,67 @@ func TestStore_lostAnswers(t *testing.T) {
 		})
 		lose(t, "UpdateItem", end)
 		shut("e3")
+	})
+	t.Run("a breaker", func(t *testing.T) {
+		want := hook.Breaker{HookID: "h", Gen: 7, Rev: 1, State: hook.BreakerClosed, Count: 3, SinceMS: nowMS, LastMS: nowMS}
+		count := func(n, now int64) func() (bool, error) {
+			return func() (bool, error) {
+				got, err := s.CountFailures(ctx, "h", 7, n, now)
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("CountFailures differs (-want +got):\n%s", diff)
+				}
+				return true, err
+			}
+		}
+		stored := func(what string) {
+			t.Helper()
+			got, err := s.Breaker(ctx, "h", 7, nowMS)
+			ok(t, "Breaker", err)
+			if got != want {
+				t.Errorf("%s: breaker = %+v; want %+v", what, got, want)
+			}
+		}
+		// secondUpdate makes the answer to the update after the next one be lost.
+		secondUpdate := func() {
+			w.beforeNext("UpdateItem", func() {
+				w.beforeNext("UpdateItem", func() { w.loseNext("UpdateItem") })
+			})
+		}
+		lose(t, "PutItem", count(3, nowMS))
+		stored("begun")
+		want.Count, want.LastMS = 5, nowMS+1
+		lose(t, "UpdateItem", count(2, nowMS+1))
+		stored("counted")
+		want.Count = 6
+		secondUpdate()
+		if _, err := count(1, nowMS)(); err != nil || w.losses() != 1 {
+			t.Errorf("CountFailures = %v, with %d answers lost; want 1", err, w.losses())
+		}
+		stored("counted by a clock that is behind")
+
+		read := want
+		want.State, want.OpenedMS, want.WakeMS = hook.BreakerOpen, nowMS, nowMS+60_000
+		read, want.Rev = want, 2
+		lose(t, "PutItem", func() (bool, error) {
+			got, err := s.UpdateBreaker(ctx, read, nowMS)
+			return got == want, err
+		})
+		stored("opened")
+		want.Count, want.LastMS = 7, nowMS+2
+		secondUpdate()
+		if _, err := count(1, nowMS+2)(); err != nil || w.losses() != 1 {
+			t.Errorf("CountFailures = %v, with %d answers lost; want 1", err, w.losses())
+		}
+		stored("counted while open")
+
+		// The repeat finds nothing: it is gone, whoever did it.
+		w.loseNext("DeleteItem")
+		if err := s.DeleteBreaker(ctx, want); !errors.Is(err, hook.ErrStale) || w.losses() != 1 {
+			t.Errorf("DeleteBreaker = %v, with %d answers lost; want ErrStale, 1", err, w.losses())
+		}
+		if b, err := s.Breaker(ctx, "h", 7, nowMS); !errors.Is(err, hook.ErrNotFound) {
+			t.Errorf("Breaker = %+v, %v; want ErrNotFound", b, err)
+		}
 	})
 	t.Run("W8 write to a feed, with its row", func(t *testing.T) {
 		d := pendingRow("w8")

@@ -321,15 +321,22 @@ func TestStore_otherErrors(t *testing.T) {
 			_, err := s.Deliveries(ctx, []hook.DeliveryKey{pendingRow("e").Key()}, nowMS)
 			return err
 		},
-		"OpenSnoozes":     func() error { _, _, err := s.OpenSnoozes(ctx, "h", "7#", "", 1, nowMS); return err },
-		"EndSnooze":       func() error { _, err := s.EndSnooze(ctx, "h", "k", nowMS); return err },
-		"GiveBack":        func() error { d := pendingRow("e"); d.SlotKey = "s"; return s.GiveBack(ctx, d) },
-		"AcquireProbe":    func() error { _, _, err := s.AcquireProbe(ctx, "u", nowMS, nowMS); return err },
-		"ReleaseProbe":    func() error { return s.ReleaseProbe(ctx, hook.ProbeLease{UpstreamID: "u"}, nowMS) },
-		"PutProbeState":   func() error { return s.PutProbeState(ctx, hook.ProbeLease{UpstreamID: "u"}, hook.ProbeState{}, nowMS) },
-		"ProbedUpstreams": func() error { _, err := s.ProbedUpstreams(ctx, nowMS); return err },
-		"ClaimIngest":     func() error { _, err := s.ClaimIngest(ctx, hook.IngestClaim{}, nowMS); return err },
-		"FinishIngest":    func() error { return s.FinishIngest(ctx, hook.IngestClaim{}) },
+		"SeeSlot":           func() error { _, err := s.SeeSlot(ctx, "h", "k", hook.SlotSight{N: 1}, nowMS); return err },
+		"CountFailures":     func() error { _, err := s.CountFailures(ctx, "h", 7, 1, nowMS); return err },
+		"Breaker":           func() error { _, err := s.Breaker(ctx, "h", 7, nowMS); return err },
+		"UpdateBreaker":     func() error { _, err := s.UpdateBreaker(ctx, hook.Breaker{HookID: "h", Rev: 1}, nowMS); return err },
+		"DeleteBreaker":     func() error { return s.DeleteBreaker(ctx, hook.Breaker{HookID: "h", Rev: 1}) },
+		"OverdueBreakers":   func() error { _, err := s.OverdueBreakers(ctx, nowMS, 1); return err },
+		"PendingDeliveries": func() error { _, _, err := s.PendingDeliveries(ctx, "h", "", 1); return err },
+		"OpenSnoozes":       func() error { _, _, err := s.OpenSnoozes(ctx, "h", "7#", "", 1, nowMS); return err },
+		"EndSnooze":         func() error { _, err := s.EndSnooze(ctx, "h", "k", nowMS); return err },
+		"GiveBack":          func() error { d := pendingRow("e"); d.SlotKey = "s"; return s.GiveBack(ctx, d) },
+		"AcquireProbe":      func() error { _, _, err := s.AcquireProbe(ctx, "u", nowMS, nowMS); return err },
+		"ReleaseProbe":      func() error { return s.ReleaseProbe(ctx, hook.ProbeLease{UpstreamID: "u"}, nowMS) },
+		"PutProbeState":     func() error { return s.PutProbeState(ctx, hook.ProbeLease{UpstreamID: "u"}, hook.ProbeState{}, nowMS) },
+		"ProbedUpstreams":   func() error { _, err := s.ProbedUpstreams(ctx, nowMS); return err },
+		"ClaimIngest":       func() error { _, err := s.ClaimIngest(ctx, hook.IngestClaim{}, nowMS); return err },
+		"FinishIngest":      func() error { return s.FinishIngest(ctx, hook.IngestClaim{}) },
 	}
 	for name, call := range calls {
 		t.Run(name, func(t *testing.T) {
@@ -467,6 +474,8 @@ func TestStore_keysThatDynamoDBTakes(t *testing.T) {
 			_, _, err = s.OpenSnoozes(ctx, id, prefix, key, 5, nowMS)
 			note(err)
 		}
+		_, _, err = s.PendingDeliveries(ctx, id, key, 5)
+		note(err)
 		_, err = s.Delivery(ctx, hook.DeliveryKey{HookID: id, EventID: key}, nowMS)
 		note(err)
 		_, err = s.Deliveries(ctx, []hook.DeliveryKey{{HookID: id, EventID: key}}, nowMS)

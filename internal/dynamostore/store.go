@@ -8,6 +8,7 @@
 //	delivery#<hook>#<0..7>  <event id>      a delivery
 //	change#<hook>           <slot key>      what on_change remembers
 //	snooze#<hook>           <snooze key>    a suppression window
+//	breaker#<hook>          <gen>           the failures in a row of a hook
 //	probe#<upstream>        lease           the lease on an upstream, and its summary
 //	probe#<upstream>        state#<address> what is known of a target's address
 //	probed                  <upstream>      an upstream that has states

@@ -33,7 +33,10 @@ var byName = map[string]string{"#by": "by"}
 func (s *Store) Slots(ctx context.Context, hookID string, keys []string, now int64) (map[string]hook.Slot, error) {
 	found := map[string]hook.Slot{}
 	err := s.byKey(ctx, slotPartition(hookID), keys, now, func(key string, r *reader) {
-		found[key] = hook.Slot{Rev: r.num("rev"), Sig: r.str("sig"), Seen: r.str("seen"), By: r.str("by")}
+		found[key] = hook.Slot{
+			Rev: r.num("rev"), Sig: r.str("sig"), Seen: r.str("seen"), By: r.str("by"),
+			Suppressed: r.num("suppressed"), LastEvent: r.str("last_event"), LastReason: r.str("last_reason"),
+		}
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read slots of hook %s: %w", hookID, err)
@@ -123,6 +126,9 @@ func (s *Store) admit(ctx context.Context, a hook.Admission) error {
 		putStr(it, "sig", w.Slot.Sig)
 		it["seen"] = str(w.Slot.Seen) // always: SeeSlot compares it
 		putStr(it, "by", w.Slot.By)
+		putNum(it, "suppressed", w.Slot.Suppressed)
+		putStr(it, "last_event", w.Slot.LastEvent)
+		putStr(it, "last_reason", w.Slot.LastReason)
 		c := condition{expr: "rev = :read", values: item{":read": num(w.Read)}}
 		if w.Read == 0 {
 			c = condition{expr: gone, values: item{":sec": num(sec)}}
@@ -167,28 +173,40 @@ func (s *Store) admit(ctx context.Context, a hook.Admission) error {
 	return hook.ErrStale
 }
 
-// SeeSlot raises a slot's Seen to eventID on condition that its Sig is sig and
-// its Seen is less; false, and nothing written, otherwise.
+// SeeSlot notes events that a slot dropped: it adds saw.N to Suppressed, sets
+// LastEvent and LastReason, and raises Rev by one. With saw.Seen it raises Seen
+// to it, on condition that Sig is saw.Sig and Seen is less; without, Seen stays,
+// on condition that the slot is there. false, and nothing written, when the
+// condition does not hold.
 //
 // One request, 1 WCU.
-func (s *Store) SeeSlot(ctx context.Context, hookID, key, sig, eventID string, now int64) (seen bool, err error) {
-	// Rev too: an admission judged by what was read before must not take Seen
-	// back.
+func (s *Store) SeeSlot(ctx context.Context, hookID, key string, saw hook.SlotSight, now int64) (seen bool, err error) {
+	// Rev too: an admission judged by what was read before must take back neither
+	// Seen nor the count.
+	set := "SET rev = rev + :one, last_event = :event, last_reason = :reason, expires_at = :expires, w = :w"
 	c := condition{
-		expr: "sig = :sig AND seen < :event AND (" + fresh + ")",
+		// Without Seen the condition would still hold when the SDK repeats a
+		// request that took effect, and count again: hence w.
+		expr: "attribute_exists(rev) AND w <> :w AND (" + fresh + ")",
 		values: item{
-			":sig": str(sig), ":event": str(eventID), ":one": num(1),
+			":one": num(1), ":n": num(saw.N), ":event": str(saw.LastEvent), ":reason": str(saw.LastReason),
 			":sec": num(unixSeconds(now)), ":expires": num(unixSeconds(now) + slotAge),
 		},
 	}
-	if sig == "" {
-		c.expr = "attribute_not_exists(sig) AND seen < :event AND (" + fresh + ")"
-		delete(c.values, ":sig")
+	if saw.Seen != "" {
+		set += ", seen = :seen"
+		c.expr += " AND seen < :seen"
+		c.values[":seen"] = str(saw.Seen)
+		if saw.Sig == "" {
+			c.expr += " AND attribute_not_exists(sig)"
+		} else {
+			c.expr += " AND sig = :sig"
+			c.values[":sig"] = str(saw.Sig)
+		}
 	}
-	_, seen, err = s.update(ctx, stateKey(slotPartition(hookID), sortKey(key)),
-		"SET seen = :event, rev = rev + :one, expires_at = :expires, w = :w", newMark(), types.ReturnValueNone, c)
+	_, seen, err = s.update(ctx, stateKey(slotPartition(hookID), sortKey(key)), set+" ADD suppressed :n", newMark(), types.ReturnValueNone, c)
 	if err != nil {
-		return false, fmt.Errorf("advance slot of hook %s: %w", hookID, err)
+		return false, fmt.Errorf("count in slot of hook %s: %w", hookID, err)
 	}
 	return seen, nil
 }

@@ -28,6 +28,8 @@ const (
 	ReasonHookOff     = "hook-disabled" // the hook was disabled meanwhile
 	ReasonCrashed     = "crashed"       // five claims without a recorded attempt
 	ReasonNewer       = "newer-event"   // superseded by a newer event of its slot
+	ReasonParked      = "parked"        // waits: no place, or no time, was left for an attempt
+	ReasonBreaker     = "breaker-open"  // waits: the hook's attempts fail one after the other
 )
 
 // DeliveryKey names a delivery: one event on its way to one hook.
@@ -146,6 +148,9 @@ const MaxResponseBytes = 4 << 10
 type Wake struct {
 	DeliveryKey
 	Seq int64
+	// Probe says that the attempt is to find out whether the receiver is back:
+	// it is made although the hook's breaker is open.
+	Probe bool
 }
 
 func (w Wake) String() string { return fmt.Sprintf("%s#%d", w.DeliveryKey, w.Seq) }
@@ -154,6 +159,7 @@ func (w Wake) String() string { return fmt.Sprintf("%s#%d", w.DeliveryKey, w.Seq
 // and to wake it, never enough to act on.
 type Overdue struct {
 	Wake
-	WakeMS int64
-	Nudges int64
+	WakeMS     int64
+	Nudges     int64
+	DeadlineMS int64
 }

@@ -12,6 +12,9 @@ const (
 	Success
 	// Final: it failed, and no later attempt would cure it.
 	Final
+	// Unmade: no attempt was made, because nothing was free to make it with. The
+	// delivery waits, and nothing is counted.
+	Unmade
 )
 
 // Outcome is how one attempt ended.

@@ -7,6 +7,21 @@ type Slot struct {
 	Sig  string // signature of the last admitted event's data; "" after a give-back
 	Seen string // the greatest event id judged
 	By   string // the event that was admitted last
+
+	Suppressed int64  // events dropped since the slot was made
+	LastEvent  string // the last event dropped
+	LastReason string // why it was
+}
+
+// SlotSight is what a slot learns of events that were dropped and left it as it
+// was otherwise.
+type SlotSight struct {
+	// Sig and Seen are of unchanged events: the slot's Sig, and the greatest of
+	// their ids. "" when all were stale.
+	Sig, Seen  string
+	N          int64 // how many were dropped
+	LastEvent  string
+	LastReason string
 }
 
 // Snooze is a suppression window. Its key carries the hook's Gen.

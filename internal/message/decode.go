@@ -29,6 +29,7 @@ func Decode(body string) (Message, error) {
 		v, seq        int64
 		hookID, event string
 		wake, record  bool
+		probe         bool
 		raw           []byte
 	)
 	r.Object(func(name []byte) {
@@ -57,6 +58,11 @@ func Decode(body string) (Message, error) {
 		case "seq":
 			wake = true
 			seq = r.Int()
+		case "probe":
+			wake = true
+			if probe = string(r.Raw()) == "true"; !probe {
+				r.Fail("true, or nothing")
+			}
 		case "record":
 			record = true
 			raw = r.Raw()
@@ -83,7 +89,7 @@ func Decode(body string) (Message, error) {
 		if hookID == "" || event == "" {
 			return Message{}, fmt.Errorf("decode message: %w: a wake-up without hook or event", ErrShape)
 		}
-		m.Wake = &hook.Wake{DeliveryKey: hook.DeliveryKey{HookID: hookID, EventID: event}, Seq: seq}
+		m.Wake = &hook.Wake{DeliveryKey: hook.DeliveryKey{HookID: hookID, EventID: event}, Seq: seq, Probe: probe}
 	case record && !events && !wake:
 		d, err := readRecord(raw)
 		if err != nil {

@@ -2,7 +2,7 @@
 // and records become the bodies of messages, and back.
 //
 //	{"v":1,"events":[{"id","source","event","time","workspace"?,"traceparent"?,"data"}],"lo"?,"hi"?,"again"?}
-//	{"v":1,"hook","event","seq"}
+//	{"v":1,"hook","event","seq","probe"?}
 //	{"v":1,"record":{…}}
 //
 // The form is strict both ways: a member that this version does not know is an
@@ -109,7 +109,13 @@ func estimate(ev hook.Event) int {
 
 // Piece returns the body of one event for the hooks with lo <= id < hi; "" is
 // no bound.
-func Piece(ev hook.Event, lo, hi string) string {
+func Piece(ev hook.Event, lo, hi string) string { return piece(ev, lo, hi, "}") }
+
+// PieceAgain is Piece for an event that may have been sent before, as PackAgain
+// is Pack.
+func PieceAgain(ev hook.Event, lo, hi string) string { return piece(ev, lo, hi, `,"again":true}`) }
+
+func piece(ev hook.Event, lo, hi, tail string) string {
 	buf := append(make([]byte, 0, estimate(ev)+len(lo)+len(hi)+64), head...)
 	buf = append(appendEvent(buf, ev), ']')
 	if lo != "" {
@@ -118,7 +124,7 @@ func Piece(ev hook.Event, lo, hi string) string {
 	if hi != "" {
 		buf = appendString(append(buf, `,"hi":`...), hi)
 	}
-	return string(append(buf, '}'))
+	return string(append(buf, tail...))
 }
 
 // Wake returns the body of a wake-up.
@@ -127,6 +133,9 @@ func Wake(w hook.Wake) string {
 	buf = appendString(buf, w.HookID)
 	buf = appendString(append(buf, `,"event":`...), w.EventID)
 	buf = strconv.AppendInt(append(buf, `,"seq":`...), w.Seq, 10)
+	if w.Probe {
+		buf = append(buf, `,"probe":true`...)
+	}
 	return string(append(buf, '}'))
 }
 

@@ -129,14 +129,19 @@ func TestPack_doesNotShareMemory(t *testing.T) {
 }
 
 func TestWake(t *testing.T) {
-	w := hook.Wake{DeliveryKey: hook.DeliveryKey{HookID: "h", EventID: "e"}, Seq: 7}
-	body := message.Wake(w)
-	if want := `{"v":1,"hook":"h","event":"e","seq":7}`; body != want {
-		t.Errorf("Wake = %s; want %s", body, want)
-	}
-	got, err := message.Decode(body)
-	if diff := cmp.Diff(message.Message{Wake: &w}, got); err != nil || diff != "" {
-		t.Errorf("Decode: %v, -want +got\n%s", err, diff)
+	for want, probe := range map[string]bool{
+		`{"v":1,"hook":"h","event":"e","seq":7}`:              false,
+		`{"v":1,"hook":"h","event":"e","seq":7,"probe":true}`: true,
+	} {
+		w := hook.Wake{DeliveryKey: hook.DeliveryKey{HookID: "h", EventID: "e"}, Seq: 7, Probe: probe}
+		body := message.Wake(w)
+		if body != want {
+			t.Errorf("Wake = %s; want %s", body, want)
+		}
+		got, err := message.Decode(body)
+		if diff := cmp.Diff(message.Message{Wake: &w}, got); err != nil || diff != "" {
+			t.Errorf("Decode: %v, -want +got\n%s", err, diff)
+		}
 	}
 }
 
@@ -314,6 +319,11 @@ func TestDecode_refuses(t *testing.T) {
 		"events and a wake-up":                 {swap(`"v":1`, `"v":1,"hook":"h"`), message.ErrShape},
 		"bounds without events":                {`{"v":1,"lo":"a"}`, message.ErrShape},
 		"a wake-up without event":              {`{"v":1,"hook":"h","seq":1}`, message.ErrShape},
+		"a probe that is none":                 {`{"v":1,"hook":"h","event":"e","seq":1,"probe":false}`, nil},
+		"a probe that is no boolean":           {`{"v":1,"hook":"h","event":"e","seq":1,"probe":"true"}`, nil},
+		"a probe without hook and event":       {`{"v":1,"probe":true}`, message.ErrShape},
+		"a probe of events":                    {swap(`"v":1`, `"v":1,"probe":true`), message.ErrShape},
+		"a probe and a record":                 {strings.Replace(record, `"v":1`, `"v":1,"probe":true`, 1), message.ErrShape},
 		"a wake-up without hook":               {`{"v":1,"event":"h","seq":1}`, message.ErrShape},
 		"a record and a wake-up":               {strings.Replace(record, `"v":1`, `"v":1,"seq":1`, 1), message.ErrShape},
 		"a record without hook":                {strings.Replace(record, `"hook":"h"`, `"hook":""`, 1), message.ErrShape},
@@ -350,6 +360,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(message.Pack([]hook.Event{event(1, `{"a":[1,2,{"b":"`+"\uffff"+`"}]}`), event(2, `{}`)})[0].Body)
 	f.Add(message.Piece(event(1, `{}`), "a", "b"))
 	f.Add(message.Wake(hook.Wake{DeliveryKey: hook.DeliveryKey{HookID: "h", EventID: "e"}, Seq: 1}))
+	f.Add(message.Wake(hook.Wake{DeliveryKey: hook.DeliveryKey{HookID: "h", EventID: "e"}, Seq: 1, Probe: true}))
 	f.Add(message.Record(hook.Delivery{
 		HookID: "h", Status: hook.Failed, Event: event(1, `{}`), Attempts: []hook.Attempt{{AtMS: 1}},
 		Response: &hook.Response{Headers: map[string]string{"a": "b"}},

@@ -776,11 +776,11 @@ func testSuggestions(t *testing.T, s *suite) {
 	// listed and unlisted ask until the row is, or is not, overdue at now.
 	listed := func(t *testing.T, what string, d hook.Delivery, now int64) {
 		t.Helper()
-		want := hook.Overdue{Wake: hook.Wake{DeliveryKey: d.Key(), Seq: d.Seq}, WakeMS: d.WakeMS, Nudges: d.Nudges}
+		want := waits(d).Overdue
 		eventually(t, what, func() error {
 			got, found, err := overdue(d.Key(), now)
 			if err == nil && (!found || got != want) {
-				err = fmt.Errorf("OverdueDeliveries has %+v, %v; want %+v", got, found, want)
+				err = fmt.Errorf("OverdueDeliveries has it: %v (-want +got):\n%s", found, diff(want, got))
 			}
 			return err
 		})
@@ -824,7 +824,7 @@ func testSuggestions(t *testing.T, s *suite) {
 		listed(t, "claimed, when the lease ends", d, 3000)
 		unlisted(t, "claimed, before the lease ends", d, 2999)
 
-		d.WakeMS, d.LeaseMS, d.Nudges = 4000, 0, 0
+		d.WakeMS, d.LeaseMS, d.Nudges, d.DeadlineMS = 4000, 0, 0, s.now+day
 		d.Seq, err = s.UpdateDelivery(t.Context(), d, s.now)
 		ok(t, "UpdateDelivery", err)
 		listed(t, "updated", d, 4000)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -39,6 +40,8 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"suggestions about delivery rows", testSuggestions},
 		{"slots and windows", testSuppression},
 		{"open windows", testOpenSnoozes},
+		{"breakers", testBreakers},
+		{"waiting rows", testWaiting},
 		{"probes", testProbes},
 		{"idempotent posts", testIngest},
 	}
@@ -102,6 +105,10 @@ func everyByte() []byte {
 	}
 	return b
 }
+
+// longText is longer than any key, and ends in the midst of a character where
+// one would cut it.
+var longText = strings.Repeat("é", 2000)
 
 // words are texts that have been mangled by somebody's table, encoder or sort.
 var words = []string{

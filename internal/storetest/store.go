@@ -33,6 +33,7 @@ type Store interface {
 	ConfigStore
 	DeliveryStore
 	SuppressionStore
+	BreakerStore
 	ProbeStore
 	IngestStore
 }
@@ -138,10 +139,12 @@ type SuppressionStore interface {
 	// was forgotten, is as read when Read is 0. A window that has passed, or was
 	// given back, is replaced whole.
 	Admit(ctx context.Context, a hook.Admission) error
-	// SeeSlot raises a slot's Seen to eventID, and its Rev by one, on condition
-	// that its Sig is sig and its Seen is less; false, and nothing written,
-	// otherwise.
-	SeeSlot(ctx context.Context, hookID, key, sig, eventID string, now int64) (seen bool, err error)
+	// SeeSlot notes events that a slot dropped: it adds saw.N to Suppressed, sets
+	// LastEvent and LastReason, and raises Rev by one. With saw.Seen it raises
+	// Seen to it, on condition that Sig is saw.Sig and Seen is less; without, Seen
+	// stays, on condition that the slot is there. false, and nothing written,
+	// when the condition does not hold.
+	SeeSlot(ctx context.Context, hookID, key string, saw hook.SlotSight, now int64) (seen bool, err error)
 	// AddSuppressed adds n to a window's count and notes the last event and
 	// the reason, on condition that the window still ends at untilMS; false,
 	// and nothing written, otherwise.
@@ -163,6 +166,38 @@ type SuppressionStore interface {
 	// harmless, and so is a d without keys, or one whose slot and window are
 	// not there.
 	GiveBack(ctx context.Context, d hook.Delivery) error
+}
+
+// BreakerStore holds what is remembered of hooks whose attempts fail one after
+// the other. There is one breaker for a hook and Gen; closed ones are forgotten
+// an hour after their last failure.
+type BreakerStore interface {
+	// CountFailures adds n failures, the last of them at now, to the breaker of a
+	// hook, and returns it as it is then. Where there is none, or a closed one
+	// whose last failure is BreakerMemory or more before now, or one of another
+	// Gen, a closed one begins with them: since now, Rev 1, or one more than there
+	// was. Otherwise Rev stays, and LastMS never goes back. n is at least 1.
+	// hook.ErrBusy when others kept getting in between.
+	CountFailures(ctx context.Context, hookID string, gen, n, now int64) (hook.Breaker, error)
+	// Breaker returns the breaker of a hook, or hook.ErrNotFound; that of another
+	// Gen is not found. It only suggests.
+	Breaker(ctx context.Context, hookID string, gen, now int64) (hook.Breaker, error)
+	// UpdateBreaker replaces the breaker whose Gen and Rev are b's by b with Rev+1
+	// and returns it; hook.ErrStale when it is no longer so. What was counted since
+	// b was read is replaced too. One that is not closed does not expire; one that
+	// is has no WakeMS, whatever it was given with.
+	UpdateBreaker(ctx context.Context, b hook.Breaker, now int64) (hook.Breaker, error)
+	// DeleteBreaker forgets the breaker whose Gen and Rev are b's; hook.ErrStale
+	// when another is there, or none: also none because this call, whose first
+	// answer was lost, has deleted it.
+	DeleteBreaker(ctx context.Context, b hook.Breaker) error
+	// OverdueBreakers returns up to limit breakers whose WakeMS is set and has
+	// come, earliest first. It only suggests.
+	OverdueBreakers(ctx context.Context, now int64, limit int) ([]hook.Breaker, error)
+	// PendingDeliveries returns up to limit of a hook's pending rows, oldest event
+	// first, whose event ids come after `after`, and whether there may be more. It
+	// only suggests. A page may be short, but is never empty, while more is true.
+	PendingDeliveries(ctx context.Context, hookID, after string, limit int) (page []hook.Waiting, more bool, err error)
 }
 
 // ProbeStore holds what healthprobe remembers.

@@ -305,36 +305,110 @@ func testSuppression(t *testing.T, s *suite) {
 		s.holds(t, "row", a.Rows[0])
 	})
 
-	t.Run("SeeSlot raises Seen and Rev while Sig is the same and Seen is less", func(t *testing.T) {
-		hookID := newID()
-		older, sameAge := newEventID(), ""
-		a := s.admitted(hookID, "slot", "", 0)
-		sameAge = a.Rows[0].Event.ID
-		newer := newEventID()
+	t.Run("an admission stores the slot's counts as they are given, zero too", func(t *testing.T) {
+		a := s.admitted(newID(), "slot", "", 0)
+		a.Slot.Slot.Suppressed, a.Slot.Slot.LastEvent, a.Slot.Slot.LastReason = 1<<40, "event ü", "stale 😀"
 		s.admit(t, a)
-		want := a.Slot.Slot
-		see := func(key, sig, event string, yes bool) {
+		equal(t, "a new slot", s.slot(t, a.HookID, "slot", s.now), a.Slot.Slot)
+		b := s.admitted(a.HookID, "slot", "", 1)
+		s.admit(t, b)
+		equal(t, "replaced by one without counts", s.slot(t, a.HookID, "slot", s.now), b.Slot.Slot)
+	})
+
+	// seeing is SeeSlot of a hook's slot, which must answer as wanted, and after
+	// which the slot must be as wanted.
+	seeing := func(hookID string) func(t *testing.T, what, key string, saw hook.SlotSight, yes bool, want hook.Slot) {
+		return func(t *testing.T, what, key string, saw hook.SlotSight, yes bool, want hook.Slot) {
 			t.Helper()
-			seen, err := s.SeeSlot(t.Context(), hookID, key, sig, event, s.now)
+			seen, err := s.SeeSlot(t.Context(), hookID, key, saw, s.now)
 			ok(t, "SeeSlot", err)
 			if seen != yes {
-				t.Errorf("SeeSlot(%q, %q, %q) = %v; want %v", key, sig, event, seen, yes)
+				t.Errorf("%s: SeeSlot(%q, %+v) = %v; want %v", what, key, saw, seen, yes)
 			}
-			equal(t, "slot", s.slot(t, hookID, "slot", s.now), want)
+			equal(t, what, s.slot(t, hookID, key, s.now), want)
 		}
-		see("slot", want.Sig, older, false)
-		see("slot", want.Sig, sameAge, false)
-		see("slot", "another sig", newer, false)
-		see("nobody's", want.Sig, newer, false)
-		equal(t, "nobody's slot", s.slot(t, hookID, "nobody's", s.now), hook.Slot{})
-		want.Seen, want.Rev = newer, want.Rev+1
-		see("slot", want.Sig, newer, true)
-		see("slot", want.Sig, newer, false)
+	}
 
-		b := s.admitted(hookID, "slot", "", 1)
-		is(t, "Admit over a reading from before SeeSlot", s.Admit(t.Context(), b), hook.ErrStale)
-		c := s.admitted(hookID, "slot", "", want.Rev)
-		s.admit(t, c)
+	t.Run("SeeSlot of unchanged events counts, and raises Seen and Rev, while Sig is the same and Seen is less", func(t *testing.T) {
+		hookID := newID()
+		see := seeing(hookID)
+		older := newEventID()
+		a := s.admitted(hookID, "slot", "", 0)
+		newer, newest := newEventID(), newEventID()
+		s.admit(t, a)
+		want := a.Slot.Slot
+		saw := func(sig, seen string) hook.SlotSight {
+			return hook.SlotSight{Sig: sig, Seen: seen, N: 3, LastEvent: "event ü", LastReason: "unchanged 😀"}
+		}
+		see(t, "an older event", "slot", saw(want.Sig, older), false, want)
+		see(t, "the event that was admitted", "slot", saw(want.Sig, want.Seen), false, want)
+		see(t, "another Sig", "slot", saw("another sig", newer), false, want)
+		see(t, "no Sig", "slot", saw("", newer), false, want)
+		see(t, "no slot", "nobody's", saw(want.Sig, newer), false, hook.Slot{})
+
+		want.Seen, want.Rev, want.Suppressed, want.LastEvent, want.LastReason = newer, 2, 3, "event ü", "unchanged 😀"
+		see(t, "a newer event", "slot", saw(want.Sig, newer), true, want)
+		see(t, "the same again", "slot", saw(want.Sig, newer), false, want)
+		want.Seen, want.Rev, want.Suppressed, want.LastEvent, want.LastReason = newest, 3, 1<<40+3, "another", "again"
+		see(t, "a newer event yet", "slot", hook.SlotSight{Sig: want.Sig, Seen: newest, N: 1 << 40, LastEvent: "another", LastReason: "again"}, true, want)
+
+		is(t, "Admit over a reading from before SeeSlot", s.Admit(t.Context(), s.admitted(hookID, "slot", "", 1)), hook.ErrStale)
+		s.admit(t, s.admitted(hookID, "slot", "", want.Rev))
+	})
+
+	t.Run("SeeSlot of stale events counts and raises Rev wherever there is a slot, and leaves its Seen", func(t *testing.T) {
+		hookID := newID()
+		see := seeing(hookID)
+		stale := hook.SlotSight{N: 2, LastEvent: newEventID(), LastReason: "stale"}
+		see(t, "no slot", "slot", stale, false, hook.Slot{})
+		a := s.admitted(hookID, "slot", "", 0)
+		s.admit(t, a)
+		want := a.Slot.Slot
+		want.Rev, want.Suppressed, want.LastEvent, want.LastReason = 2, 2, stale.LastEvent, "stale"
+		see(t, "a slot", "slot", stale, true, want)
+		want.Rev, want.Suppressed = 3, 4
+		see(t, "again", "slot", stale, true, want)
+		stale.Sig = "another sig" // which says nothing without Seen
+		want.Rev, want.Suppressed = 4, 6
+		see(t, "with a Sig that is another", "slot", stale, true, want)
+
+		is(t, "Admit over a reading from before SeeSlot", s.Admit(t.Context(), s.admitted(hookID, "slot", "", 1)), hook.ErrStale)
+		s.admit(t, s.admitted(hookID, "slot", "", want.Rev))
+	})
+
+	t.Run("SeeSlot of a slot whose Sig was given back", func(t *testing.T) {
+		hookID := newID()
+		see := seeing(hookID)
+		a := s.admitted(hookID, "slot", "", 0)
+		a.Slot.Slot.Suppressed, a.Slot.Slot.LastEvent, a.Slot.Slot.LastReason = 7, "e", "stale"
+		s.admit(t, a)
+		ok(t, "GiveBack", s.GiveBack(t.Context(), a.Rows[0]))
+		want := a.Slot.Slot
+		want.Sig, want.Rev = "", 2
+		equal(t, "given back, with its counts", s.slot(t, hookID, "slot", s.now), want)
+		newer := newEventID()
+		see(t, "the Sig that it had", "slot", hook.SlotSight{Sig: a.Slot.Slot.Sig, Seen: newer, N: 1}, false, want)
+		want.Rev, want.Suppressed, want.LastEvent, want.LastReason = 3, 8, "late", "stale"
+		see(t, "a stale event", "slot", hook.SlotSight{N: 1, LastEvent: "late", LastReason: "stale"}, true, want)
+	})
+
+	t.Run("SeeSlot at the same time loses no count and no Rev", func(t *testing.T) {
+		hookID := newID()
+		a := s.admitted(hookID, "slot", "", 0)
+		s.admit(t, a)
+		for i, err := range race(func(worker int) error {
+			for range 5 {
+				if err := won(s.SeeSlot(t.Context(), hookID, "slot", hook.SlotSight{N: int64(worker + 1), LastEvent: "e", LastReason: "stale"}, s.now)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}) {
+			ok(t, fmt.Sprintf("SeeSlot of worker %d", i), err)
+		}
+		want := a.Slot.Slot
+		want.Rev, want.Suppressed, want.LastEvent, want.LastReason = 1+5*workers, 5*workers*(workers+1)/2, "e", "stale"
+		equal(t, "slot", s.slot(t, hookID, "slot", s.now), want)
 	})
 
 	t.Run("SeeSlot at the same time raises Seen to the greatest", func(t *testing.T) {
@@ -346,13 +420,17 @@ func testSuppression(t *testing.T, s *suite) {
 			events = append(events, newEventID())
 		}
 		for i, err := range race(func(worker int) error {
-			_, err := s.SeeSlot(t.Context(), hookID, "slot", a.Slot.Slot.Sig, events[worker], s.now)
+			_, err := s.SeeSlot(t.Context(), hookID, "slot", hook.SlotSight{Sig: a.Slot.Slot.Sig, Seen: events[worker], N: 1}, s.now)
 			return err
 		}) {
 			ok(t, fmt.Sprintf("SeeSlot of worker %d", i), err)
 		}
-		if got, want := s.slot(t, hookID, "slot", s.now).Seen, events[workers-1]; got != want {
-			t.Errorf("Seen = %q; want %q", got, want)
+		got := s.slot(t, hookID, "slot", s.now)
+		if want := events[workers-1]; got.Seen != want {
+			t.Errorf("Seen = %q; want %q", got.Seen, want)
+		}
+		if got.Suppressed != got.Rev-1 {
+			t.Errorf("%d are counted, %d were seen; want as many", got.Suppressed, got.Rev-1)
 		}
 	})
 
@@ -363,19 +441,26 @@ func testSuppression(t *testing.T, s *suite) {
 		equal(t, "slot after 29 days", s.slot(t, hookID, "slot", s.now+29*day), a.Slot.Slot)
 		equal(t, "slot after 31 days", s.slot(t, hookID, "slot", s.now+31*day), hook.Slot{})
 
-		seen, err := s.SeeSlot(t.Context(), hookID, "slot", a.Slot.Slot.Sig, newEventID(), s.now+31*day)
-		ok(t, "SeeSlot", err)
-		if seen {
-			t.Errorf("SeeSlot of a forgotten slot = true; want false")
+		see := func(saw hook.SlotSight, now int64, yes bool) {
+			t.Helper()
+			seen, err := s.SeeSlot(t.Context(), hookID, "slot", saw, now)
+			ok(t, "SeeSlot", err)
+			if seen != yes {
+				t.Errorf("SeeSlot(%+v) after %d days = %v; want %v", saw, (now-s.now)/day, seen, yes)
+			}
 		}
-		event := newEventID()
-		_, err = s.SeeSlot(t.Context(), hookID, "slot", a.Slot.Slot.Sig, event, s.now+20*day)
-		ok(t, "SeeSlot", err)
-		equal(t, "slot 29 days after it was seen", s.slot(t, hookID, "slot", s.now+49*day).Seen, event)
+		unchanged, stale := hook.SlotSight{Sig: a.Slot.Slot.Sig, Seen: newEventID(), N: 1}, hook.SlotSight{N: 1}
+		see(unchanged, s.now+31*day, false)
+		see(stale, s.now+31*day, false)
+		see(unchanged, s.now+20*day, true)
+		equal(t, "slot 29 days after it was seen", s.slot(t, hookID, "slot", s.now+49*day).Seen, unchanged.Seen)
 		equal(t, "slot 31 days after it was seen", s.slot(t, hookID, "slot", s.now+51*day), hook.Slot{})
+		see(stale, s.now+40*day, true)
+		equal(t, "slot 29 days after stale events", s.slot(t, hookID, "slot", s.now+69*day).Seen, unchanged.Seen)
+		equal(t, "slot 31 days after stale events", s.slot(t, hookID, "slot", s.now+71*day), hook.Slot{})
 
 		anew := s.admitted(hookID, "slot", "", 0) // as one who found nothing
-		anew.NowMS = s.now + 51*day
+		anew.NowMS = s.now + 71*day
 		s.admit(t, anew)
 		equal(t, "slot made anew", s.slot(t, hookID, "slot", anew.NowMS), anew.Slot.Slot)
 	})
@@ -453,7 +538,7 @@ func testSuppression(t *testing.T, s *suite) {
 				t.Errorf("UntilMS = %d; want 0", until)
 			}
 		}
-		seen, err := s.SeeSlot(t.Context(), hookID, "slot", a.Slot.Slot.Sig, newEventID(), s.now)
+		seen, err := s.SeeSlot(t.Context(), hookID, "slot", hook.SlotSight{Sig: a.Slot.Slot.Sig, Seen: newEventID(), N: 1}, s.now)
 		ok(t, "SeeSlot", err)
 		if seen {
 			t.Errorf("SeeSlot after a give-back = true; want false")

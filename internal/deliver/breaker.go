@@ -1,0 +1,386 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"eventhooks/internal/hook"
+	"eventhooks/internal/record"
+	"eventhooks/internal/retry"
+)
+
+// Numbers of the breaker.
+const (
+	// BreakerFailures in a row open it.
+	BreakerFailures = 10
+	// BreakerWait is how long what an open breaker holds back waits, if it does
+	// not close before.
+	BreakerWait = time.Hour
+	// BreakerPatience is how long a hook's breaker may stay open until the hook
+	// is disabled.
+	BreakerPatience = 5 * 24 * time.Hour
+
+	// probeEvery is how often an open breaker lets an attempt through: each time
+	// that the sweep comes.
+	probeEvery = time.Minute
+	// breakerTrust is how long a process believes that a breaker is open.
+	breakerTrust = 30 * time.Second
+	// breakerTries is how often a change is tried that others get in between of.
+	breakerTries = 5
+)
+
+// breakers is what this process knows of the breakers of hooks that have failed
+// lately. The zero value is ready; it is safe for concurrent use.
+type breakers struct {
+	mu sync.Mutex
+	m  map[string]*breakerNote // by hook
+}
+
+// breakerNote is what is known of one hook's breaker.
+type breakerNote struct {
+	gen      int64
+	state    hook.BreakerState
+	readMS   int64 // when that was read
+	failures int64 // seen here and not counted in the store yet
+	counting bool  // someone is counting: who fails meanwhile leaves it to them
+}
+
+// maxBreakers bounds the memory; beyond it everything is forgotten, and learned
+// again by failing.
+const maxBreakers = 10_000
+
+// note returns what is known of the hook, made anew if it is another's. The
+// caller holds mu.
+func (b *breakers) note(h hook.Hook) *breakerNote {
+	n := b.m[h.ID]
+	if n != nil && n.gen == h.Gen {
+		return n
+	}
+	if b.m == nil || len(b.m) >= maxBreakers {
+		b.m = map[string]*breakerNote{}
+	}
+	n = &breakerNote{gen: h.Gen, state: hook.BreakerClosed}
+	b.m[h.ID] = n
+	return n
+}
+
+// open reports whether the hook's breaker is known to be open.
+func (b *breakers) open(h hook.Hook) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := b.m[h.ID]
+	return n != nil && n.gen == h.Gen && n.state == hook.BreakerOpen
+}
+
+// old reports whether an open breaker was read too long ago to be believed.
+func (b *breakers) old(h hook.Hook, now int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := b.m[h.ID]
+	return n != nil && n.gen == h.Gen && n.state == hook.BreakerOpen && now-n.readMS >= breakerTrust.Milliseconds()
+}
+
+func (b *breakers) learn(h hook.Hook, state hook.BreakerState, now int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := b.note(h)
+	n.state, n.readMS = state, now
+}
+
+// forget is what a success does. It reports whether anything was known.
+func (b *breakers) forget(h hook.Hook) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := b.m[h.ID]
+	delete(b.m, h.ID)
+	return n != nil && n.gen == h.Gen
+}
+
+// fail notes a failure, and returns how many the caller is to count in the
+// store: none when someone else will.
+func (b *breakers) fail(h hook.Hook) int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := b.note(h)
+	if n.state == hook.BreakerOpen {
+		return 0
+	}
+	n.failures++
+	if n.counting {
+		return 0
+	}
+	n.counting = true
+	return n.take()
+}
+
+func (n *breakerNote) take() int64 {
+	count := n.failures
+	n.failures = 0
+	return count
+}
+
+// counted returns how many failures came while the caller was counting; after
+// none the caller no longer counts.
+func (b *breakers) counted(h hook.Hook) int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := b.note(h)
+	if n.failures == 0 || n.state == hook.BreakerOpen {
+		n.counting, n.failures = false, 0
+		return 0
+	}
+	return n.take()
+}
+
+// refreshBreakers reads the breakers again that have been open for a while, of
+// the hooks of a batch. One that cannot be read is believed to be open still:
+// what it holds back is on record.
+func (s *Service) refreshBreakers(ctx context.Context, chains [][]unit) {
+	seen := map[string]bool{}
+	for _, chain := range chains {
+		for _, u := range chain {
+			if seen[u.h.ID] || !s.breakers.old(u.h, s.nowMS()) {
+				continue
+			}
+			seen[u.h.ID] = true
+			if _, err := s.readBreaker(ctx, u.h); err != nil && !errors.Is(err, hook.ErrNotFound) {
+				s.o.Log.WarnContext(ctx, "breaker cannot be read", slog.String("hook_id", u.h.ID), slog.Any("err", err))
+			}
+		}
+	}
+}
+
+// readBreaker reads a hook's breaker, and learns its state; hook.ErrNotFound
+// when there is none.
+func (s *Service) readBreaker(ctx context.Context, h hook.Hook) (hook.Breaker, error) {
+	b, err := s.o.Store.Breaker(ctx, h.ID, h.Gen, s.nowMS())
+	switch {
+	case err == nil:
+		s.breakers.learn(h, b.State, s.nowMS())
+	case errors.Is(err, hook.ErrNotFound):
+		s.breakers.forget(h)
+	}
+	return b, err
+}
+
+// attemptFailed counts a failed attempt, and opens the hook's breaker after too
+// many in a row. Nothing depends on the count, so what goes wrong is only logged.
+func (s *Service) attemptFailed(ctx context.Context, u unit, fault string) {
+	if u.probe {
+		s.probeFailed(ctx, u.h)
+		return
+	}
+	for n := s.breakers.fail(u.h); n > 0; n = s.breakers.counted(u.h) {
+		b, err := s.o.Store.CountFailures(ctx, u.h.ID, u.h.Gen, n, s.nowMS())
+		if err != nil {
+			s.o.Log.WarnContext(ctx, "failures not counted", slog.String("hook_id", u.h.ID), slog.Any("err", err))
+			continue
+		}
+		s.breakers.learn(u.h, b.State, s.nowMS())
+		if b.State == hook.BreakerOpen || b.Count < BreakerFailures {
+			continue
+		}
+		if err := s.openBreaker(ctx, u.h, b, fault); err != nil {
+			s.o.Log.WarnContext(ctx, "breaker not opened", slog.String("hook_id", u.h.ID), slog.Any("err", err))
+		}
+	}
+}
+
+// openBreaker tells that a breaker opens, and opens it.
+func (s *Service) openBreaker(ctx context.Context, h hook.Hook, b hook.Breaker, fault string) error {
+	err := s.tell(ctx, eventBreakerOpened, h, b.SinceMS, struct {
+		about
+		Failures int64  `json:"failures"`
+		Since    string `json:"since"`
+		Error    string `json:"error"`
+	}{aboutHook(h), b.Count, clock(b.SinceMS), fault}, strconv.FormatInt(b.SinceMS, 10))
+	if err != nil {
+		return err
+	}
+	now := s.nowMS()
+	b.State, b.OpenedMS, b.WakeMS = hook.BreakerOpen, now, now+probeEvery.Milliseconds()
+	b.Event, b.Seq = "", 0
+	_, err = s.o.Store.UpdateBreaker(ctx, b, now)
+	if errors.Is(err, hook.ErrStale) { // someone else opened it, or succeeded
+		_, err = s.readBreaker(ctx, h)
+		if errors.Is(err, hook.ErrNotFound) {
+			return nil
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	s.breakers.learn(h, hook.BreakerOpen, now)
+	s.count(metricOpened, 1)
+	s.o.Log.LogAttrs(ctx, slog.LevelWarn, "breaker opened",
+		slog.String("hook_id", h.ID), slog.Int64("failures", b.Count), slog.String("err", fault))
+	return nil
+}
+
+// attemptSucceeded forgets the hook's failures, if there were any: those that
+// this process has seen, and those that the delivery's own earlier attempts are.
+// An open breaker is told closed, and begins to release what it held back.
+func (s *Service) attemptSucceeded(ctx context.Context, u unit, retried bool) {
+	if known := s.breakers.forget(u.h); !known && !retried && !u.probe {
+		return
+	}
+	if err := s.closeBreaker(ctx, u.h); err != nil {
+		// The next success tries again.
+		s.o.Log.WarnContext(ctx, "breaker not closed", slog.String("hook_id", u.h.ID), slog.Any("err", err))
+	}
+}
+
+func (s *Service) closeBreaker(ctx context.Context, h hook.Hook) error {
+	for range breakerTries {
+		b, err := s.o.Store.Breaker(ctx, h.ID, h.Gen, s.nowMS())
+		if errors.Is(err, hook.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch b.State {
+		case hook.BreakerClosed:
+			err = s.o.Store.DeleteBreaker(ctx, b)
+		case hook.BreakerOpen:
+			err = s.release(ctx, h, b)
+		default:
+			if b.Count == 0 {
+				return nil
+			}
+			b.Count = 0
+			_, err = s.o.Store.UpdateBreaker(ctx, b, s.nowMS())
+		}
+		if !errors.Is(err, hook.ErrStale) {
+			return err
+		}
+	}
+	return fmt.Errorf("breaker of hook %s: %w", h.ID, hook.ErrBusy)
+}
+
+// release tells that an open breaker closes, and makes the next sweep wake what
+// it held back.
+func (s *Service) release(ctx context.Context, h hook.Hook, b hook.Breaker) error {
+	since := clock(b.OpenedMS)
+	// The time of the last wake is near now, and the breaker's own.
+	err := s.tell(ctx, eventBreakerClosed, h, max(b.WakeMS-probeEvery.Milliseconds(), b.OpenedMS), struct {
+		about
+		Since string `json:"since"`
+	}{aboutHook(h), since}, strconv.FormatInt(b.OpenedMS, 10))
+	if err != nil {
+		return err
+	}
+	if err := s.startRelease(ctx, b); err != nil {
+		return err
+	}
+	s.o.Log.LogAttrs(ctx, slog.LevelInfo, "breaker closed", slog.String("hook_id", h.ID), slog.String("open_since", since))
+	return nil
+}
+
+func (s *Service) startRelease(ctx context.Context, b hook.Breaker) error {
+	now := s.nowMS()
+	b.State, b.Count, b.WakeMS = hook.BreakerReleasing, 0, now
+	b.Event, b.Seq = "", 0
+	_, err := s.o.Store.UpdateBreaker(ctx, b, now)
+	return err
+}
+
+// probeFailed looks whether a hook whose breaker is open has had its chances.
+func (s *Service) probeFailed(ctx context.Context, h hook.Hook) {
+	b, err := s.readBreaker(ctx, h)
+	if err != nil || b.State != hook.BreakerOpen || s.nowMS()-b.OpenedMS < BreakerPatience.Milliseconds() {
+		return // without an answer the next probe asks again
+	}
+	err = s.disable(ctx, h, b.OpenedMS+BreakerPatience.Milliseconds(), "no attempt has succeeded for 5 days")
+	if err == nil {
+		err = s.startRelease(ctx, b) // so that what waits ends now
+	}
+	if err != nil && !errors.Is(err, hook.ErrStale) {
+		s.o.Log.ErrorContext(ctx, "hook not disabled", slog.String("hook_id", h.ID), slog.Any("err", err))
+	}
+}
+
+// disable tells that a hook is disabled, and disables it, if it is still the
+// version that was called: whoever has changed it meanwhile meant it to go on.
+func (s *Service) disable(ctx context.Context, h hook.Hook, atMS int64, reason string) error {
+	if !s.disabling.first(h) {
+		return nil
+	}
+	r, err := s.o.Store.Get(ctx, hook.KindHook, h.ID, s.nowMS())
+	if errors.Is(err, hook.ErrNotFound) || err == nil && r.Changed != h.Changed {
+		return nil
+	}
+	var is hook.Hook
+	if err == nil {
+		is, err = record.ToHook(r)
+	}
+	if err != nil {
+		s.disabling.forget(h)
+		return fmt.Errorf("read hook: %w", err)
+	}
+	if !is.Enabled {
+		return nil
+	}
+	err = s.tell(ctx, eventHookDisabled, h, atMS, struct {
+		about
+		Reason string `json:"reason"`
+	}{aboutHook(h), reason}, strconv.FormatInt(h.Changed, 10))
+	if err == nil {
+		is.Enabled, is.DisabledReason, is.UpdatedAt = false, reason, s.o.Now().Unix()
+		r, err = record.Hook(is)
+	}
+	if err == nil {
+		_, err = s.o.Store.Write(ctx, hook.FeedHooks, []hook.Change{{Record: r, Expect: h.Changed}}, nil, s.nowMS()) // W8
+	}
+	if errors.Is(err, hook.ErrStale) {
+		return nil
+	}
+	if err != nil {
+		s.disabling.forget(h)
+		return fmt.Errorf("disable hook: %w", err)
+	}
+	s.count(metricDisabled, 1)
+	s.o.Log.LogAttrs(ctx, slog.LevelWarn, "hook disabled", slog.String("hook_id", h.ID), slog.String("reason", reason))
+	return nil
+}
+
+// versions remembers versions of hooks that this process is done with. The zero
+// value is ready; it is safe for concurrent use.
+type versions struct {
+	mu sync.Mutex
+	m  map[string]int64 // by hook: its Changed
+}
+
+// first reports whether the hook's version was not there, and puts it there.
+func (v *versions) first(h hook.Hook) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.m == nil || len(v.m) >= maxBreakers {
+		v.m = map[string]int64{}
+	}
+	if v.m[h.ID] == h.Changed {
+		return false
+	}
+	v.m[h.ID] = h.Changed
+	return true
+}
+
+func (v *versions) forget(h hook.Hook) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.m, h.ID)
+}
+
+// clock writes a time as events have it.
+func clock(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339) }
+
+// breakerDue is when what a breaker holds back is looked at again by itself.
+func (s *Service) breakerDue(now time.Time) int64 {
+	return now.Add(retry.Due(BreakerWait, 0, s.o.Jitter)).UnixMilli()
+}

@@ -1,0 +1,189 @@
+package deliver_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"eventhooks/internal/deliver"
+	"eventhooks/internal/hook"
+	"eventhooks/internal/message"
+)
+
+// pace is an Action whose hooks each take their time, in the bubble's time, and
+// end with ctx as every action does.
+type pace struct {
+	takes map[string]time.Duration // by hook; none for those not named
+
+	mu   sync.Mutex
+	done map[string][]time.Time // when attempts ended, by hook
+	made map[string]int
+}
+
+func (p *pace) Do(ctx context.Context, h hook.Hook, _ hook.Event, _ time.Time) hook.Outcome {
+	p.mu.Lock()
+	if p.made == nil {
+		p.made, p.done = map[string]int{}, map[string][]time.Time{}
+	}
+	p.made[h.ID]++
+	p.mu.Unlock()
+	out := hook.Outcome{Verdict: hook.Success, Code: 200}
+	took := p.takes[h.ID]
+	if most := time.Duration(h.Config.TimeoutSeconds()) * time.Second; took >= most {
+		took, out = most, hook.Outcome{Verdict: hook.Retryable, Error: "no answer within 10 s"}
+	}
+	if took > 0 {
+		t := time.NewTimer(took)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			out = hook.Outcome{Verdict: hook.Retryable, Error: "cut off"}
+		}
+	}
+	out.Took = took
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.done[h.ID] = append(p.done[h.ID], time.Now())
+	return out
+}
+
+const hangs = time.Hour
+
+// deliverPaced hands events to a service whose clock is the bubble's.
+func deliverPaced(t *testing.T, w *world, p *pace, evs []hook.Event) (took time.Duration) {
+	t.Helper()
+	w.o.Action, w.o.Now = p, time.Now
+	w.restart()
+	ctx, cancel := context.WithTimeout(w.ctx, 60*time.Second)
+	defer cancel()
+	var msgs []hook.Received
+	for i, m := range message.Pack(evs) {
+		msgs = append(msgs, hook.Received{ID: fmt.Sprint(i), Body: m.Body, Receives: 1})
+	}
+	begun := time.Now()
+	if failed := w.svc.Deliver(ctx, msgs); len(failed) > 0 {
+		t.Errorf("messages %v come again; want none", failed)
+	}
+	w.setClock(time.Now())
+	return time.Since(begun)
+}
+
+func (w *world) many(n int) (evs []hook.Event) {
+	for range n {
+		evs = append(evs, w.event(`{}`))
+	}
+	return evs
+}
+
+// count returns how many of the hook's deliveries have the status.
+func (w *world) countRows(h hook.Hook, evs []hook.Event, status hook.Status) (n int) {
+	w.t.Helper()
+	for _, ev := range evs {
+		if w.row(h, ev).Status == status {
+			n++
+		}
+	}
+	return n
+}
+
+func TestDeliver_isolation(t *testing.T) {
+	t.Run("a hook that hangs keeps nobody waiting", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			sick, well := w.hook(nil), w.hook(nil)
+			p := &pace{takes: map[string]time.Duration{sick.ID: hangs}}
+			evs := w.many(100)
+			begun := time.Now()
+			took := deliverPaced(t, w, p, evs)
+			if n := w.countRows(well, evs, hook.Delivered); n != len(evs) {
+				t.Errorf("%d delivered to the well hook; want all", n)
+			}
+			if last := p.done[well.ID][len(evs)-1].Sub(begun); last > 0 {
+				t.Errorf("the well hook's last delivery took %v; want no waiting", last)
+			}
+			if p.made[sick.ID] != deliver.MaxInFlightPerHook || w.countRows(sick, evs, hook.Pending) != len(evs) {
+				t.Errorf("%d attempts of the hook that hangs; want %d, and the rest parked", p.made[sick.ID], deliver.MaxInFlightPerHook)
+			}
+			// Its attempts take their ten seconds; nobody waits for another round.
+			if took > 11*time.Second {
+				t.Errorf("the batch took %v; want 10 s", took)
+			}
+			parked := 0
+			for _, ev := range evs {
+				if w.row(sick, ev).Reason == hook.ReasonParked {
+					parked++
+				}
+			}
+			if parked != len(evs)-deliver.MaxInFlightPerHook {
+				t.Errorf("%d parked; want %d", parked, len(evs)-deliver.MaxInFlightPerHook)
+			}
+		})
+	})
+	t.Run("a slow hook is not parked", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			slow := w.hook(nil)
+			p := &pace{takes: map[string]time.Duration{slow.ID: deliver.Patience - time.Millisecond}}
+			evs := w.many(100)
+			deliverPaced(t, w, p, evs)
+			if n := w.countRows(slow, evs, hook.Delivered); n != len(evs) {
+				t.Errorf("%d delivered; want all %d", n, len(evs))
+			}
+		})
+	})
+	t.Run("hooks that hang do not use up the places of all", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			p := &pace{takes: map[string]time.Duration{}}
+			const sick = deliver.MaxInFlight / deliver.MaxInFlightPerHook
+			for range sick + 1 { // their ids come first
+				p.takes[w.hook(nil).ID] = hangs
+			}
+			well := w.hook(nil)
+			evs := w.many(deliver.MaxUnits / (sick + 2))
+			begun := time.Now()
+			deliverPaced(t, w, p, evs)
+			if n := w.countRows(well, evs, hook.Delivered); n != len(evs) {
+				t.Errorf("%d delivered to the well hook; want all", n)
+			}
+			if last := p.done[well.ID][len(evs)-1].Sub(begun); last > 2*deliver.Patience {
+				t.Errorf("the well hook's last delivery took %v; want at most %v", last, 2*deliver.Patience)
+			}
+		})
+	})
+	t.Run("parked deliveries are made up for", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			h := w.hook(nil)
+			p := &pace{takes: map[string]time.Duration{h.ID: hangs}}
+			evs := w.many(30)
+			deliverPaced(t, w, p, evs)
+			delete(p.takes, h.ID)
+			w.o.Now = w.clock
+			w.restart()
+			w.run(30 * time.Minute)
+			if n := w.countRows(h, evs, hook.Delivered); n != len(evs) {
+				t.Errorf("%d delivered; want all %d", n, len(evs))
+			}
+		})
+	})
+}
+
+// A unit for which nothing was free to make the attempt with waits, and no
+// attempt is counted.
+func TestDeliver_unmade(t *testing.T) {
+	w := newWorld(t)
+	h, ev := w.hook(nil), w.event(`{}`)
+	w.action.answers = []hook.Outcome{{Verdict: hook.Unmade, Error: "no process is free"}}
+	w.post(ev)
+	w.step()
+	if d := w.row(h, ev); d.Status != hook.Pending || d.Attempt != 0 || d.Reason != hook.ReasonParked || len(d.Attempts) != 0 {
+		t.Errorf("row = %+v; want it parked, without an attempt", d)
+	}
+	w.run(time.Minute)
+	w.wantStatus(h, ev, hook.Delivered, "", 1)
+}

@@ -1,0 +1,145 @@
+package deliver
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Bounds of the attempts that one invocation has in flight.
+const (
+	MaxInFlight        = 64 // that wait for their answer for less than Patience
+	MaxInFlightPerHook = 8
+	MaxOpen            = 256 // in all: each holds a connection
+	// Patience is how long an attempt may be without an answer before others
+	// stop waiting for it.
+	Patience = 2 * time.Second
+)
+
+// places bounds the attempts in flight, in a way that one that hangs does not
+// keep others waiting: after Patience it no longer counts among MaxInFlight, and
+// who waits for a place of a hook all of whose attempts hang is told so.
+type places struct {
+	busy chan struct{} // of attempts that have not taken Patience yet
+	open chan struct{} // of all
+
+	mu    sync.Mutex
+	gates map[string]*gate // by hook
+}
+
+func newPlaces() *places {
+	return &places{
+		busy: make(chan struct{}, MaxInFlight), open: make(chan struct{}, MaxOpen),
+		gates: map[string]*gate{},
+	}
+}
+
+// gate holds the places of one hook.
+type gate struct {
+	slots chan struct{}
+
+	mu       sync.Mutex
+	starting int       // places whose attempt has not begun
+	began    time.Time // when the last attempt began
+}
+
+func (p *places) gate(hookID string) *gate {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g := p.gates[hookID]
+	if g == nil {
+		g = &gate{slots: make(chan struct{}, MaxInFlightPerHook)}
+		p.gates[hookID] = g
+	}
+	return g
+}
+
+// enter waits for a place, of the hook first, so that the many units of one hook
+// wait at its own gate. The attempt begins when it returns; release gives the
+// place back. It is false when ctx ends first, or all attempts of the hook hang.
+func (p *places) enter(ctx context.Context, hookID string) (release func(), ok bool) {
+	g := p.gate(hookID)
+	if !g.take(ctx) {
+		return nil, false
+	}
+	for i, c := range []chan struct{}{p.busy, p.open} {
+		select {
+		case c <- struct{}{}:
+		case <-ctx.Done():
+			if i == 1 {
+				<-p.busy
+			}
+			g.leave(true)
+			return nil, false
+		}
+	}
+	g.begin()
+	idle := sync.OnceFunc(func() { <-p.busy })
+	late := time.AfterFunc(Patience, idle)
+	return func() {
+		late.Stop()
+		idle()
+		<-p.open
+		g.leave(false)
+	}, true
+}
+
+// take waits for a place of the hook.
+func (g *gate) take(ctx context.Context) bool {
+	for {
+		select {
+		case g.slots <- struct{}{}:
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.starting++
+			return true
+		default:
+		}
+		left := g.hangsIn()
+		if left <= 0 {
+			return false
+		}
+		t := time.NewTimer(left)
+		select {
+		case g.slots <- struct{}{}:
+			t.Stop()
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.starting++
+			return true
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return false
+		}
+	}
+}
+
+// hangsIn returns after how long all attempts of the hook hang if none of them
+// ends before: Patience after the last of them began, for then the others have
+// taken longer.
+func (g *gate) hangsIn() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.starting > 0 {
+		return Patience
+	}
+	return Patience - time.Since(g.began)
+}
+
+func (g *gate) begin() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.starting--
+	g.began = time.Now()
+}
+
+// leave gives a place back, of an attempt that had not begun or that ended.
+func (g *gate) leave(starting bool) {
+	g.mu.Lock()
+	if starting {
+		g.starting--
+	}
+	g.mu.Unlock()
+	<-g.slots
+}
