@@ -33,8 +33,8 @@ type Options struct {
 	// Client makes the requests; required, unless Do is never called for a
 	// hook that makes any.
 	Client *egress.Client
-	// Lua runs the functions of lambda hooks; required, unless Do is never
-	// called for one.
+	// Lua runs the functions of lambda hooks, and templates with expressions or
+	// statements; required, unless there are none.
 	Lua *lua.Pool
 	// Log gets the lines of log hooks, each in one Write; default os.Stdout.
 	Log io.Writer
@@ -115,14 +115,31 @@ func unrendered(err error) hook.Outcome {
 	return hook.Outcome{Verdict: hook.Final, Reason: hook.ReasonUnrendered, Error: err.Error()}
 }
 
+// unbuilt is the outcome of an attempt whose request could not be built.
+func unbuilt(err error) hook.Outcome {
+	_, later := errors.AsType[*laterError](err)
+	switch {
+	case errors.Is(err, lua.ErrBusy):
+		return hook.Outcome{Verdict: hook.Unmade, Error: err.Error()}
+	case later:
+		return hook.Outcome{Verdict: hook.Retryable, Error: err.Error()}
+	}
+	return unrendered(err)
+}
+
+// timeout is how long an attempt of a hook may take.
+func timeout(h hook.Hook) time.Duration {
+	return time.Duration(h.Config.TimeoutSeconds()) * time.Second
+}
+
 // call makes the HTTP request of a hook.
 func (r *Runner) call(ctx context.Context, h hook.Hook, ev hook.Event, at time.Time) hook.Outcome {
-	req, err := r.Request(h, ev, at)
+	req, spent, err := r.request(ctx, h, ev, at)
 	if err != nil {
-		return unrendered(err)
+		return unbuilt(err)
 	}
 	answer, err := r.o.Client.Do(ctx, req, egress.Call{
-		Timeout:   time.Duration(h.Config.TimeoutSeconds()) * time.Second,
+		Timeout:   timeout(h) - spent,
 		VerifyTLS: h.Config.SSLVerify,
 		MaxBody:   hook.MaxResponseBytes,
 	})

@@ -849,11 +849,11 @@ func TestCheck(t *testing.T) {
 			h.Config.HeadersFormat = true
 			h.Config.Headers = map[string]string{"x-t": "{{ a"}
 			h.Config.Body = str("{% x %}")
-			h.Config.Payload = []byte(`{"text":"{{ a + b }}","blocks":[{"text":"{{"}],"fine":"{{x}}"}`)
+			h.Config.Payload = []byte(`{"text":"{{ }}","blocks":[{"text":"{{"}],"fine":"{{x}}"}`)
 		}, hook.FieldErrors{
 			"config.headers.x-t":           "line 1, column 1: {{: this tag is not closed, }} is missing; write \\{{ if it is text",
-			"config.body":                  "line 1, column 1: {% x %}: statements are not supported; a tag holds a plain name such as upstream_id, entity.email or items.0",
-			"config.payload.text":          "line 1, column 1: {{ a + b }}: expressions are not supported; a tag holds a plain name such as upstream_id, entity.email or items.0",
+			"config.body":                  "line 1, column 1: {% x %}: something is missing at the end of this tag, or nothing may follow it",
+			"config.payload.text":          "line 1, column 1: {{ }}: the tag is empty; a tag holds a name such as upstream_id, entity.email or items.0, or an expression of Lua",
 			"config.payload.blocks.0.text": "line 1, column 1: {{: this tag is not closed, }} is missing; write \\{{ if it is text",
 		}},
 		{"no templates where formats are off", func(h *hook.Hook) {

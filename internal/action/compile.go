@@ -29,27 +29,57 @@ type plan struct {
 	// contentType is how the body is to be read: json, form, other.
 	json, typed bool
 	values      bool // rendering needs the event's values
+	// scripts are what has to be run before anything is rendered: those of the
+	// headers, then of the body, or else of the payload.
+	scripts []*render.Script
 }
 
 // header is one of the hook's own, its name canonical. Its value is text, or a
 // template when there is one.
 type header struct {
 	name  string
+	field string // of the hook
 	value string
 	tmpl  *render.Template
 }
 
 // Check reports all that is wrong with a hook's action, by field: templates that
 // do not parse, headers that cannot be sent, Lua that is none, a handler that
-// does not exist. The n-th of a lambda's functions, counted from 1, is the field
+// does not exist. It executes nothing. The n-th of a lambda's functions, counted from 1, is the field
 // "config.functions.<n>". That fields are there and of the right type is for
 // others to check.
 func Check(h hook.Hook) hook.FieldErrors {
-	faults := compile(h).faults
+	p := compile(h)
 	if h.Handler == hook.HandlerLambda {
-		checkFunctions(h.Config.Functions, faults)
+		checkFunctions(h.Config.Functions, p.faults)
 	}
-	return faults
+	for field, script := range p.eachScript {
+		if err := lua.CheckScript(script); err != nil {
+			p.faults.Add(join(field, err.Field), "%s", err.Fault())
+		}
+	}
+	return p.faults
+}
+
+// eachScript yields the scripts of all templates, also of those that another one
+// wins over, with the field that each is in.
+func (p *plan) eachScript(yield func(field string, s *render.Script) bool) {
+	for _, hd := range p.headers {
+		if hd.tmpl != nil && hd.tmpl.Script() != nil && !yield(hd.field, hd.tmpl.Script()) {
+			return
+		}
+	}
+	if p.body != nil && p.body.Script() != nil && !yield("config.body", p.body.Script()) {
+		return
+	}
+	if p.payload == nil {
+		return
+	}
+	for _, s := range p.payload.Scripts() {
+		if !yield("config.payload", s) {
+			return
+		}
+	}
 }
 
 // checkFunctions is no part of a plan: only who saves a hook waits for it.
@@ -71,6 +101,11 @@ func checkFunctions(functions []string, faults hook.FieldErrors) {
 func Names(h hook.Hook) []string {
 	p := compile(h)
 	var names []string
+	for field, script := range p.eachScript {
+		if name, ok := strings.CutPrefix(field, "config.headers."); !ok || !hook.SecretHeader(name) {
+			names = append(names, lua.ScriptNames(script)...)
+		}
+	}
 	for _, hd := range p.headers {
 		if hd.tmpl != nil && !hook.SecretHeader(hd.name) {
 			names = append(names, hd.tmpl.Names()...)
@@ -126,6 +161,11 @@ func compile(h hook.Hook) *plan {
 	if fault := sign.CheckSecret(h.Config.Secret); fault != "" {
 		p.faults.Add("config.secret", "%s", fault)
 	}
+	for field, script := range p.eachScript {
+		if field != "config.payload" || p.config.Body == nil { // body wins
+			p.scripts = append(p.scripts, script)
+		}
+	}
 	return p
 }
 
@@ -174,7 +214,7 @@ func (p *plan) compileHeaders(format bool) {
 		if canonical == "Content-Type" {
 			p.typed, p.json = true, isJSON(value)
 		}
-		hd := header{name: canonical, value: strings.TrimSpace(value)}
+		hd := header{name: canonical, field: field, value: strings.TrimSpace(value)}
 		if !isPrintable(value) {
 			p.faults.Add(field, "must not contain control characters")
 			continue
@@ -274,6 +314,35 @@ func isPrintable(s string) bool {
 		}
 	}
 	return true
+}
+
+// bind returns the plan with what its scripts wrote.
+func (p *plan) bind(pieces [][]byte) (*plan, error) {
+	out := *p
+	out.headers = slices.Clone(p.headers)
+	for i := range out.headers {
+		hd := &out.headers[i]
+		if hd.tmpl == nil || hd.tmpl.Script() == nil {
+			continue
+		}
+		t, err := hd.tmpl.Bind(pieces[0])
+		if err != nil {
+			return nil, fmt.Errorf("render header %s: %w", hd.name, err)
+		}
+		hd.tmpl, pieces = t, pieces[1:]
+	}
+	var err error
+	switch {
+	case p.body != nil && p.body.Script() != nil:
+		if out.body, err = p.body.Bind(pieces[0]); err != nil {
+			return nil, fmt.Errorf("render body: %w", err)
+		}
+	case p.config.Body == nil && p.payload != nil:
+		if out.payload, err = p.payload.Bind(pieces); err != nil {
+			return nil, fmt.Errorf("render payload: %w", err)
+		}
+	}
+	return &out, nil
 }
 
 // MaxHeaderValueBytes bounds a header's rendered value. Servers refuse a

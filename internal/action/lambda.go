@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"time"
 
 	"eventhooks/internal/hook"
 	"eventhooks/internal/lua"
@@ -16,7 +15,7 @@ import (
 // somebody. Whatever is wrong may be right another time: a function may look at
 // the clock, and a hook's functions can be mended while its deliveries wait.
 func (r *Runner) lambda(ctx context.Context, h hook.Hook, ev hook.Event) hook.Outcome {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(h.Config.TimeoutSeconds())*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, timeout(h))
 	defer cancel()
 	if r.o.Lua == nil {
 		return hook.Outcome{Verdict: hook.Retryable, Error: "nothing here runs Lua functions"}
@@ -28,7 +27,7 @@ func (r *Runner) lambda(ctx context.Context, h hook.Hook, ev hook.Event) hook.Ou
 	out := hook.Outcome{Verdict: hook.Retryable, Took: res.Took, Log: res.Log, Error: res.Fault}
 	switch {
 	case errors.Is(err, lua.ErrBusy):
-		out.Error = "not run: " + err.Error()
+		out.Verdict, out.Error = hook.Unmade, "not run: "+err.Error()
 	case err != nil:
 		out.Error = err.Error()
 	case res.Fault == "":

@@ -2,6 +2,7 @@ package action
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"eventhooks/internal/hook"
+	"eventhooks/internal/lua"
 	"eventhooks/internal/render"
 	"eventhooks/internal/sign"
 )
@@ -19,30 +21,46 @@ const (
 )
 
 // Request returns the HTTP request of a hook for an event, exactly as Do would
-// send it at the given time. The error says why it cannot be built; no later
-// attempt would cure that. It shows nothing of the event.
+// send it at the given time. The error says why it cannot be built; it shows
+// nothing of the event but what a template raised as an error. Only templates
+// with Lua take time: at most half the hook's timeout.
 //
 // A hook that was never stored, without an id, is taken for one whose id is all
 // zeros.
 func (r *Runner) Request(h hook.Hook, ev hook.Event, at time.Time) (hook.Request, error) {
+	req, _, err := r.request(context.Background(), h, ev, at)
+	return req, err
+}
+
+// request is Request until ctx ends, and says how long templates with Lua took.
+// No later attempt would cure its error, unless that is lua.ErrBusy or a
+// *laterError.
+func (r *Runner) request(ctx context.Context, h hook.Hook, ev hook.Event, at time.Time) (req hook.Request, took time.Duration, err error) {
 	if !h.Calls() {
-		return hook.Request{}, fmt.Errorf("a hook whose handler is %q makes no request", h.Handler)
+		return hook.Request{}, 0, fmt.Errorf("a hook whose handler is %q makes no request", h.Handler)
 	}
 	p, err := r.plan(h)
 	if err != nil {
-		return hook.Request{}, err
+		return hook.Request{}, 0, err
 	}
 	var v render.Values
 	if p.values {
 		if v, err = render.ValuesOf(ev); err != nil {
-			return hook.Request{}, errData
+			return hook.Request{}, 0, errData
 		}
 	}
-	req := hook.Request{Method: http.MethodPost, URL: h.Config.URL, Headers: make(map[string][]string, len(p.headers)+7)}
+	if len(p.scripts) > 0 {
+		begin := time.Now()
+		if p, err = r.runScripts(ctx, p, h, ev); err != nil {
+			return hook.Request{}, 0, err
+		}
+		took = time.Since(begin)
+	}
+	req = hook.Request{Method: http.MethodPost, URL: h.Config.URL, Headers: make(map[string][]string, len(p.headers)+7)}
 	for _, hd := range p.headers {
 		value, err := hd.render(v)
 		if err != nil {
-			return hook.Request{}, err
+			return hook.Request{}, 0, err
 		}
 		req.Headers[hd.name] = []string{value}
 	}
@@ -58,13 +76,63 @@ func (r *Runner) Request(h hook.Hook, ev hook.Event, at time.Time) (hook.Request
 		req.Body, contentType, err = p.customBody(v)
 	}
 	if err != nil {
-		return hook.Request{}, err
+		return hook.Request{}, 0, err
 	}
 	if !p.typed && contentType != "" {
 		req.Headers["Content-Type"] = []string{contentType}
 	}
 	r.ours(req, h, ev, at)
-	return req, nil
+	return req, took, nil
+}
+
+// laterError is why a request cannot be built now.
+type laterError struct{ err error }
+
+func (e *laterError) Error() string { return e.err.Error() }
+func (e *laterError) Unwrap() error { return e.err }
+
+// runScripts runs the scripts of a hook's templates, all in one call, and
+// returns the plan with what they wrote. Who waits for that leaves the receiver
+// half of the hook's timeout.
+func (r *Runner) runScripts(ctx context.Context, p *plan, h hook.Hook, ev hook.Event) (*plan, error) {
+	if r.o.Lua == nil {
+		return nil, &laterError{errors.New("nothing here runs the Lua of templates")}
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout(h)/2)
+	defer cancel()
+	res, err := r.o.Lua.Render(ctx, lua.Rendering{Key: h.ID, Scripts: p.scripts, Data: ev.Data, Event: ev.Event, Source: ev.Source})
+	switch {
+	case errors.Is(err, lua.ErrBusy):
+		return nil, fmt.Errorf("not rendered: %w", err)
+	case err != nil:
+		return nil, &laterError{fmt.Errorf("render: %w", err)}
+	case res.Fault == nil:
+		return p.bind(res.Pieces)
+	}
+	err = fmt.Errorf("render%s: %w", p.place(res.Script), res.Fault)
+	if res.Again {
+		return nil, &laterError{err}
+	}
+	return nil, err
+}
+
+// place says where the n-th script is, for an error.
+func (p *plan) place(n int) string {
+	if n < 0 {
+		return ""
+	}
+	for _, hd := range p.headers {
+		if hd.tmpl != nil && hd.tmpl.Script() != nil {
+			if n == 0 {
+				return " header " + hd.name
+			}
+			n--
+		}
+	}
+	if p.body != nil {
+		return " body"
+	}
+	return " payload"
 }
 
 // ours sets the headers that every request carries, over the hook's own.

@@ -95,6 +95,68 @@ func TestPool_Run_bombs(t *testing.T) {
 	}
 }
 
+// bombsAsTemplates are templates that pass CheckScript and must not hurt.
+var bombsAsTemplates = map[string]string{
+	"a loop":                        "{% while true do %}{% end %}",
+	"text without end":              "{% while true do %}x{% end %}",
+	"values without end":            "{% while true do %}{{ 1 }}{% end %}",
+	"names without end":             "{% while true do %}{{entity}}{% end %}",
+	"nothing without end":           "{% while true do %}{{ nil }}{% end %}",
+	"text without end, swallowed":   "{% while true do pcall(function() %}x{% end) end %}",
+	"an echo without end":           "{% while true do pcall(echo, string.rep('x', 1e6)) end %}",
+	"a large value":                 "{{ string.rep('x', 16777216) }}",
+	"rep":                           "{{ string.rep('x', 1e9) }}",
+	"a string that doubles":         "{% local s = 'x' %}{% while true do s = s .. s end %}",
+	"a pattern that never ends":     "{{ string.find(string.rep('a', 40), string.rep('a?', 40) .. string.rep('a', 40)) }}",
+	"a pattern of lazy parts":       "{{ string.rep('a', 2000):find('.-.-.-.-b') }}",
+	"a growing gsub":                "{% local s = 'aaaaaaaaaa' while true do s = s:gsub('a', 'aaaaaaaaaa') end %}",
+	"a growing table":               "{% local t = {} while true do t[#t + 1] = {} end %}",
+	"growing data":                  "{% while true do context[#context + 1] = {} end %}",
+	"a table that holds itself":     "{% context.c = context %}{{context}}",
+	"a table that is 2^100 large":   "{% local t = {1} for i = 1, 100 do t = {t, t} end %}{{t}}",
+	"a list that is almost empty":   "{{ {[1] = 1, [1e9] = 1} }}",
+	"a function that gives itself":  "{% local function f() return f end %}{{f}}{% while true do echo(f) end %}",
+	"text that calls itself":        "{% local function f() %}x{% f() end f() %}",
+	"text in coroutines":            "{% local function f() %}x{% coroutine.wrap(f)() end f() %}",
+	"a value that calls itself":     "{% function f() return f() end %}{{ f() }}",
+	"errors that are swallowed":     "{% while true do pcall(error, 'x') end %}",
+	"a sort that asks for text":     "{% local t = {} for i = 1, 1e6 do t[i] = -i end while true do table.sort(t, function(a, b) echo('') return a < b end) end %}",
+	"a name that is asked for ever": "{% while true do local x = nobody end %}",
+}
+
+func TestPool_Render_bombs(t *testing.T) {
+	p := pool(t, 2)
+	p.SetBounds(50*time.Millisecond, lua.MaxClock)
+	t.Run("all", func(t *testing.T) {
+		for name, template := range bombsAsTemplates {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				c := rendering(t, template, fineTemplate)
+				if err := lua.CheckScript(c.Scripts[0]); err != nil {
+					t.Fatalf("CheckScript: %v", err)
+				}
+				c.Key = name
+				res, err := p.Render(t.Context(), c)
+				if err != nil || res.Fault == nil || res.Pieces != nil {
+					t.Fatalf("Render = %d pieces, %v, %v; want a fault", len(res.Pieces), res.Fault, err)
+				}
+				t.Logf("%4d ms: %v", res.Took.Milliseconds(), res.Fault)
+				if text := res.Fault.Error(); len(text) > 300 || strings.ContainsAny(text, "\n\x00") {
+					t.Errorf("Fault = %q", text)
+				}
+				if res.Took > 4*time.Second {
+					t.Errorf("Took = %s", res.Took)
+				}
+			})
+		}
+	})
+	for range 2 {
+		if got := rendered(t, p, fineTemplate); got != "JANE" {
+			t.Errorf("the template after them gives %s", got)
+		}
+	}
+}
+
 func TestPool_Run_memory(t *testing.T) {
 	p := pool(t, 1)
 	if res := run(t, p, call(body("local t = {} for i = 1, 1e9 do t[i] = string.rep('x', 1e6) end"))); res.Fault != "used more than 160 MB" {

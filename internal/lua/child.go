@@ -45,22 +45,36 @@ func serve(in, out *os.File) {
 	}
 	box := sandbox.New()
 	r := bufio.NewReaderSize(in, 64<<10)
-	if _, err := out.Write(frame(frameReady)); err != nil {
+	if _, err := out.Write(frame[string](frameReady)); err != nil {
 		return
 	}
 	orphan := time.AfterFunc(time.Hour, func() { os.Exit(3) })
 	orphan.Stop()
 	for {
 		kind, f, err := readFrame(r, maxCall)
-		if err != nil || kind != frameCall || len(f) < 4 {
+		if err != nil {
 			return
 		}
-		pid, _ := strconv.Atoi(f[3])
 		orphan.Reset(2 * MaxClock)
-		fault := box.Run(sandbox.Call{Event: f[0], Source: f[1], Data: []byte(f[2]), PID: pid, Functions: f[4:]},
-			func(l hook.LogLine) { _, _ = out.Write(logFrame(l)) }) // a parent that is gone is noticed at the end
+		var answer []byte
+		switch {
+		case kind == frameCall && len(f) >= 4:
+			pid, _ := strconv.Atoi(f[3])
+			fault := box.Run(sandbox.Call{Event: f[0], Source: f[1], Data: []byte(f[2]), PID: pid, Functions: f[4:]},
+				func(l hook.LogLine) { _, _ = out.Write(logFrame(l)) }) // a parent that is gone is noticed at the end
+			answer = frame(frameEnd, fault)
+		case kind == frameRender && len(f) >= 3:
+			pieces, fault := box.Render(sandbox.Rendering{Event: f[0], Source: f[1], Data: []byte(f[2]), Scripts: f[3:]})
+			if fault != nil {
+				answer = frame(frameFault, strconv.Itoa(fault.Script), strconv.Itoa(fault.Line), fault.Text)
+				break
+			}
+			answer = frame(framePieces, pieces...)
+		default:
+			return
+		}
 		orphan.Stop()
-		if _, err := out.Write(frame(frameEnd, fault)); err != nil {
+		if _, err := out.Write(answer); err != nil {
 			return
 		}
 	}

@@ -13,22 +13,26 @@ import (
 // four bytes, and bytes. One frame goes to the child for each call, and some
 // come back.
 const (
-	frameCall  = 'c' // event, source, data, pid, functions ...
-	frameReady = 'r' // from a child that has just started, its limits set
-	frameLog   = 'l' // level, message
-	frameEnd   = 'e' // what was wrong, empty for nothing
+	frameCall   = 'c' // event, source, data, pid, functions ...
+	frameRender = 't' // event, source, data, scripts ...
+	frameReady  = 'r' // from a child that has just started, its limits set
+	frameLog    = 'l' // level, message
+	frameEnd    = 'e' // what was wrong, empty for nothing
+	framePieces = 'p' // what each script wrote
+	frameFault  = 'f' // script, line, what was wrong
 )
 
 // Bounds of a frame, in bytes.
 const (
 	maxCall   = 4 << 20 // an event and a hook's functions are far smaller
 	maxAnswer = 64 << 10
+	maxPieces = 2 << 20 // of values, and of what says what they are
 )
 
 var errFrame = errors.New("a frame that is none")
 
 // frame is a kind and fields, ready to be written.
-func frame(kind byte, fields ...string) []byte {
+func frame[F string | []byte](kind byte, fields ...F) []byte {
 	size := 1
 	for _, f := range fields {
 		size += 4 + len(f)

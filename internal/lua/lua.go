@@ -1,5 +1,6 @@
-// Package lua checks the Lua functions of lambda hooks when they are saved, and
-// runs them when something has happened. Each source is a chunk such as
+// Package lua checks the Lua functions of lambda hooks and the scripts of
+// templates when they are saved, and runs them when something has happened. The
+// source of a function is a chunk such as
 //
 //	return function (data, event, source, pid)
 //	  return true
@@ -23,6 +24,7 @@ import (
 	"unicode"
 
 	lua "github.com/yuin/gopher-lua"
+	"github.com/yuin/gopher-lua/ast"
 	"github.com/yuin/gopher-lua/parse"
 
 	"eventhooks/internal/hook"
@@ -78,7 +80,7 @@ func compile(source string) (kind string, err error) {
 			kind, err = "", errors.New("this source cannot be compiled")
 		}
 	}()
-	hint, err := scan(source)
+	hint, err := scan(source, nil)
 	if err != nil {
 		return "", err
 	}
@@ -87,15 +89,27 @@ func compile(source string) (kind string, err error) {
 		return "", syntaxError(source, err, hint)
 	}
 	kind = returned(chunk) // before the compiler, which folds constants in place
-	proto, err := lua.Compile(chunk, "")
-	if err != nil {
-		return "", compileError(err)
-	}
-	return kind, checkUpvalues(proto)
+	return kind, compileChunk(chunk)
 }
 
+func compileChunk(chunk []ast.Stmt) error {
+	proto, err := lua.Compile(chunk, "")
+	if err != nil {
+		return compileError(err)
+	}
+	return checkUpvalues(proto)
+}
+
+// lineError is what is wrong at a line of a source.
+type lineError struct {
+	line int
+	text string
+}
+
+func (e *lineError) Error() string { return "line " + strconv.Itoa(e.line) + ": " + e.text }
+
 func atLine(line int, format string, args ...any) error {
-	return fmt.Errorf("line %d: %s", max(line, 1), fmt.Sprintf(format, args...))
+	return &lineError{max(line, 1), fmt.Sprintf(format, args...)}
 }
 
 // syntaxError says what the parser found. Where the scan saw more of it than

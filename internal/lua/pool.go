@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"eventhooks/internal/hook"
+	"eventhooks/internal/lua/sandbox"
+	"eventhooks/internal/render"
 )
 
 // Bounds of one call, all functions of a hook together.
@@ -124,30 +126,121 @@ var ErrBusy = errors.New("no process was free to run it in time")
 // child is killed and Fault says so. Any other error is a child that cannot be
 // started.
 func (p *Pool) Run(ctx context.Context, c Call) (Result, error) {
-	if err := p.enter(ctx, c.Key); err != nil {
-		return Result{}, err
+	var res Result
+	x := exchange{
+		request: frame(frameCall, append([]string{c.Event, c.Source, string(c.Data), strconv.Itoa(c.PID)}, c.Functions...)...),
+		most:    maxAnswer,
+		take: func(kind byte, f []string) (done, ok bool) {
+			switch {
+			case kind == frameLog && len(f) == 2 && len(res.Log) <= sandbox.MaxLogLines:
+				res.Log = append(res.Log, hook.LogLine{Level: f[0], Message: f[1]})
+				return false, true
+			case kind == frameEnd && len(f) == 1:
+				res.Fault = f[0]
+				return true, true
+			}
+			return false, false
+		},
+		fresh: func() bool { return len(res.Log) == 0 },
+	}
+	err := p.do(ctx, c.Key, &x)
+	res.Took = x.took
+	if end, ok := errors.AsType[*death](err); ok {
+		res.Fault, err = end.text, nil
+	}
+	return res, err
+}
+
+// Rendering is one event for the scripts of one request of a hook.
+type Rendering struct {
+	Key     string // as in Call
+	Scripts []*render.Script
+	Data    []byte // the event's, a JSON object
+	Event   string
+	Source  string
+}
+
+// Rendered is how a rendering ended.
+type Rendered struct {
+	// Pieces are what each script wrote, for Bind; nil with a fault.
+	Pieces [][]byte
+	// Fault says what was wrong, nil when nothing was: at a tag of the script
+	// with the index Script, or of all of them, when that is -1.
+	Fault  *render.Error
+	Script int
+	// Again tells of a fault that another time may not have: it took too long
+	// on the clock, or the child was lost.
+	Again bool
+	Took  time.Duration // without waiting for a child
+}
+
+// Render runs the scripts of one request, all in one call. It waits and fails
+// as Run does.
+func (p *Pool) Render(ctx context.Context, c Rendering) (Rendered, error) {
+	fields := []string{c.Event, c.Source, string(c.Data)}
+	for _, s := range c.Scripts {
+		fields = append(fields, s.Source)
+	}
+	res := Rendered{Script: -1}
+	x := exchange{
+		request: frame(frameRender, fields...),
+		most:    maxPieces,
+		take: func(kind byte, f []string) (done, ok bool) {
+			switch {
+			case kind == framePieces && len(f) == len(c.Scripts):
+				for _, pieces := range f {
+					res.Pieces = append(res.Pieces, []byte(pieces))
+				}
+				return true, true
+			case kind == frameFault && len(f) == 3:
+				n, err := strconv.Atoi(f[0])
+				line, lerr := strconv.Atoi(f[1])
+				if err != nil || lerr != nil || n < 0 || n >= len(c.Scripts) {
+					return false, false
+				}
+				res.Script, res.Fault = n, c.Scripts[n].Fault(line, f[2])
+				res.Fault.Tag = "" // it may be part of a secret header
+				return true, true
+			}
+			return false, false
+		},
+		fresh: func() bool { return true },
+	}
+	err := p.do(ctx, c.Key, &x)
+	res.Took = x.took
+	if end, ok := errors.AsType[*death](err); ok {
+		res = Rendered{Script: -1, Fault: &render.Error{Reason: end.text}, Again: !end.bound, Took: x.took}
+		err = nil
+	}
+	return res, err
+}
+
+// do has a child make a call. The error is that of Run, or the *death of a child
+// that did not answer.
+func (p *Pool) do(ctx context.Context, key string, x *exchange) error {
+	if err := p.enter(ctx, key); err != nil {
+		return err
 	}
 	begin := time.Now()
-	defer func() { p.leave(c.Key, time.Since(begin)) }()
+	defer func() { p.leave(key, time.Since(begin)) }()
 	for {
 		child, err := p.take(ctx)
 		if err != nil {
-			return Result{}, err
+			return err
 		}
 		again := child.used
 		child.used = true
-		res, err := child.call(ctx, c, p.bounds)
-		if err == nil {
+		end := child.call(ctx, x, p.bounds)
+		if end == nil {
 			p.give(child)
-			return res, nil
+			return nil
 		}
 		struckDown := child.struckDown()
 		p.drop(child)
-		if again && struckDown && len(res.Log) == 0 {
+		if again && struckDown && x.fresh() {
 			continue // it was dead before the call, or killed at its start: once more, on a new one
 		}
-		res.Fault = err.Error()
-		return res, nil
+		return end
 	}
 }
 
@@ -157,10 +250,10 @@ func (p *Pool) Close() {
 	p.mu.Lock()
 	p.closed = true
 	for _, c := range p.idle {
-		c.kill(closing)
+		c.kill(death{text: closing})
 	}
 	for c := range p.busy {
-		c.kill(closing)
+		c.kill(death{text: closing})
 	}
 	p.mu.Unlock()
 	p.living.Wait()
@@ -272,7 +365,7 @@ func (p *Pool) take(ctx context.Context) (*process, error) {
 	defer p.mu.Unlock()
 	p.busy[c] = struct{}{}
 	if p.closed {
-		c.kill(closing)
+		c.kill(death{text: closing})
 	}
 	return c, nil
 }

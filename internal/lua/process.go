@@ -13,9 +13,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"eventhooks/internal/hook"
-	"eventhooks/internal/lua/sandbox"
 )
 
 // process is a child, seen from its parent.
@@ -30,7 +27,7 @@ type process struct {
 	state  *os.ProcessState
 
 	mu  sync.Mutex
-	why string // it was killed
+	why death // it was killed
 }
 
 // start starts a child and waits until it is ready. gone is called once: when
@@ -65,16 +62,16 @@ func start(ctx context.Context, gone func(*process)) (*process, error) {
 		return nil, s.err
 	}
 	c := s.c
-	stop := context.AfterFunc(ctx, func() { c.kill("it did not start in time") })
-	slow := time.AfterFunc(startTimeout, func() { c.kill("it did not start in time") })
+	stop := context.AfterFunc(ctx, func() { c.kill(death{text: "it did not start in time"}) })
+	slow := time.AfterFunc(startTimeout, func() { c.kill(death{text: "it did not start in time"}) })
 	kind, _, err := readFrame(c.answer, maxAnswer)
 	slow.Stop()
 	stop()
 	if err == nil && kind == frameReady {
 		return c, nil
 	}
-	c.kill("it is not ready")
-	err = fmt.Errorf("start a process for Lua: %s", c.death())
+	c.kill(death{text: "it is not ready"})
+	err = fmt.Errorf("start a process for Lua: %s", c.death().text) // no death of a call
 	c.close()
 	return nil, err
 }
@@ -120,17 +117,17 @@ func spawn() (*process, error) {
 }
 
 // kill ends the child, and notes why. Only the first reason counts.
-func (c *process) kill(why string) {
+func (c *process) kill(why death) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.why == "" {
+	if c.why.text == "" {
 		c.why = why
 	}
 	_ = c.p.Kill() // dead already is as good
 }
 
-// killed returns why the child was killed, "" if it was not, or not by us.
-func (c *process) killed() string {
+// killed returns why the child was killed, nothing if it was not, or not by us.
+func (c *process) killed() death {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.why
@@ -153,68 +150,88 @@ func (c *process) alive() bool {
 	}
 }
 
+// exchange is one call: what goes to a child, and what comes back.
+type exchange struct {
+	request []byte
+	most    uint32 // bytes of one frame of the answer
+	// take takes a frame of the answer: done after the last, ok unless it does
+	// not belong there.
+	take func(kind byte, fields []string) (done, ok bool)
+	// fresh reports whether nothing of an answer was taken yet.
+	fresh func() bool
+	took  time.Duration // without waiting for a child
+}
+
 // call makes one call. The error is for a child that died, or was killed, and
 // is of no more use: it says what that means for the call.
-func (c *process) call(ctx context.Context, call Call, most bounds) (res Result, err error) {
+func (c *process) call(ctx context.Context, x *exchange, most bounds) *death {
 	begin := time.Now()
-	defer func() { res.Took = time.Since(begin) }()
+	defer func() { x.took = time.Since(begin) }()
 	w := watch{c: c, most: most, begin: begin}
 	w.cpu, w.counts = cpuTime(c.p.Pid)
 	timer := w.start()
 	defer timer.stop()
-	stop := context.AfterFunc(ctx, func() { c.kill(cutOff) })
+	stop := context.AfterFunc(ctx, func() { c.kill(death{text: cutOff}) })
 	defer stop()
 
-	fields := append([]string{call.Event, call.Source, string(call.Data), strconv.Itoa(call.PID)}, call.Functions...)
-	if _, err := c.in.Write(frame(frameCall, fields...)); err != nil {
-		return res, c.end()
+	if _, err := c.in.Write(x.request); err != nil {
+		return c.death()
 	}
 	for {
-		kind, f, err := readFrame(c.answer, maxAnswer)
+		kind, f, err := readFrame(c.answer, x.most)
+		if err != nil && !errors.Is(err, errFrame) { // it is dead, or will be
+			return c.death()
+		}
+		done, ok := false, false
+		if err == nil {
+			done, ok = x.take(kind, f)
+		}
 		switch {
-		case err != nil && !errors.Is(err, errFrame): // it is dead, or will be
-			return res, c.end()
-		case kind == frameLog && len(f) == 2 && len(res.Log) <= sandbox.MaxLogLines:
-			res.Log = append(res.Log, hook.LogLine{Level: f[0], Message: f[1]})
-		case kind == frameEnd && len(f) == 1:
+		case !ok:
+			c.kill(death{text: "it did not answer as agreed"})
+			return c.death()
+		case done:
 			if !timer.stop() || !stop() { // too late: it is being killed
-				return res, c.end()
+				return c.death()
 			}
-			res.Fault = f[0]
-			return res, nil
-		default:
-			c.kill("it did not answer as agreed")
-			return res, c.end()
+			return nil
 		}
 	}
 }
 
-// end waits for the child's death, which the watch makes certain, and says what
-// it means.
-func (c *process) end() error { return errors.New(c.death()) }
+// death is why a child died, as the end of an attempt.
+type death struct {
+	text string
+	// bound tells that what it ran needed more than it may have of what does
+	// not depend on others: it would need as much another time.
+	bound bool
+}
 
-// death waits until the child is dead, and says why, as the end of an attempt.
-func (c *process) death() string {
+func (d *death) Error() string { return d.text }
+
+// death waits until the child is dead, which the watch makes certain, and says
+// why.
+func (c *process) death() *death {
 	<-c.dead
-	if why := c.killed(); why != "" {
-		return why
+	if why := c.killed(); why.text != "" {
+		return &why
 	}
 	told, _ := io.ReadAll(io.LimitReader(c.errs, 4<<10)) // its other end is closed
 	switch text := string(told); {
 	case strings.Contains(text, "stack overflow"):
-		return "used more stack than there is"
+		return &death{"used more stack than there is", true}
 	case strings.Contains(text, "out of memory"), strings.Contains(text, "cannot allocate"), strings.Contains(text, "failed to create new OS thread"):
-		return "used more than " + strconv.Itoa(MaxMemory>>20) + " MB"
+		return &death{"used more than " + strconv.Itoa(MaxMemory>>20) + " MB", true}
 	}
 	if c.state == nil {
-		return "the process that ran it ended"
+		return &death{text: "the process that ran it ended"}
 	}
-	return "the process that ran it ended: " + c.state.String()
+	return &death{text: "the process that ran it ended: " + c.state.String()}
 }
 
 // struckDown reports whether the dead child was killed by somebody else.
 func (c *process) struckDown() bool {
-	if c.killed() != "" || c.state == nil {
+	if c.killed().text != "" || c.state == nil {
 		return false
 	}
 	s, ok := c.state.Sys().(syscall.WaitStatus)
@@ -250,7 +267,7 @@ func (w *watch) stop() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.timer.Stop()
-	killed := w.done && w.c.killed() != ""
+	killed := w.done && w.c.killed().text != ""
 	w.done = true
 	return !killed
 }
@@ -264,7 +281,7 @@ func (w *watch) look() {
 	left := w.most.clock - time.Since(w.begin)
 	if left <= 0 {
 		w.done = true
-		w.c.kill("took more than " + seconds(w.most.clock))
+		w.c.kill(death{text: "took more than " + seconds(w.most.clock)})
 		return
 	}
 	if w.counts {
@@ -272,7 +289,7 @@ func (w *watch) look() {
 			used := now - w.cpu
 			if used >= w.most.cpu {
 				w.done = true
-				w.c.kill("used more than " + seconds(w.most.cpu) + " of CPU")
+				w.c.kill(death{"used more than " + seconds(w.most.cpu) + " of CPU", true})
 				return
 			}
 			left = min(left, max(w.most.cpu-used, 5*time.Millisecond))

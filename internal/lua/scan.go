@@ -16,6 +16,7 @@ type hint struct {
 	line    int
 	text    string
 	token   string // the parser stops at it; "" at the end of the source
+	opened  int    // the line of what is open there; 0 for nothing
 	lexical string // the parser's own message where a token is at fault
 }
 
@@ -65,19 +66,24 @@ type scanner struct {
 	functions int     // that are open
 	distinct  map[string]struct{}
 	lookups   int
+	shown     func(line int) int // a line as a message names it
 }
 
 // scan refuses a source that would cost the parser or the compiler too much
 // time, memory or stack. A source that is not Lua is for the parser to refuse;
-// the hint is of what it will find, nil when the scan saw no fault.
-func scan(source string) (*hint, error) {
+// the hint is of what it will find, nil when the scan saw no fault. shown says
+// how messages number the lines of what is open; nil as they are.
+func scan(source string, shown func(line int) int) (*hint, error) {
 	switch {
 	case len(source) > MaxSourceBytes:
 		return nil, fmt.Errorf("larger than %d KB", MaxSourceBytes>>10)
 	case strings.HasPrefix(source, "\x1b"):
 		return nil, errors.New("bytecode is not accepted, only source")
 	}
-	s := scanner{levels: make([]level, 1, 32), distinct: map[string]struct{}{}}
+	if shown == nil {
+		shown = func(line int) int { return line }
+	}
+	s := scanner{levels: make([]level, 1, 32), distinct: map[string]struct{}{}, shown: shown}
 	reader := parse.NewScanner(strings.NewReader(source), "")
 	for n := 1; ; n++ {
 		t, err := reader.Scan(&parse.Lexer{})
@@ -223,7 +229,7 @@ func (s *scanner) close(t ast.Token) *hint {
 		if l.opener == 0 {
 			h.text = fmt.Sprintf("there is nothing open for %s to close", quoted(t.Str))
 		} else {
-			h.text = fmt.Sprintf("%s, found %s", l.missing(), quoted(t.Str))
+			h.text = fmt.Sprintf("%s, found %s", s.missing(l), quoted(t.Str))
 		}
 		return h
 	}
@@ -248,11 +254,11 @@ func (s *scanner) end(source string) *hint {
 	if l.opener == 0 {
 		return nil
 	}
-	return &hint{line: lines(source), text: l.missing() + ", found the end"}
+	return &hint{line: lines(source), text: s.missing(l) + ", found the end", opened: l.line}
 }
 
-func (l *level) missing() string {
-	return fmt.Sprintf("'%s' expected to close '%s' of line %d", closer(l.opener), l.name, l.line)
+func (s *scanner) missing(l level) string {
+	return fmt.Sprintf("'%s' expected to close '%s' of line %d", closer(l.opener), l.name, s.shown(l.line))
 }
 
 func closer(opener int) string {

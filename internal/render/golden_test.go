@@ -74,6 +74,7 @@ func get(sections []section, name string) (string, bool) {
 //	error          why it does not parse
 //	render-error   why it does not render
 //	names          the top-level names it uses
+//	script         the Lua that it compiles to; then nothing is rendered
 //
 // -update rewrites every section but the template and the values; add an empty
 // section to have it filled in.
@@ -98,7 +99,7 @@ func TestGolden(t *testing.T) {
 				}
 			}
 			// What the case does not ask for must not happen.
-			for _, name := range []string{"error", "render-error"} {
+			for _, name := range []string{"error", "render-error", "script"} {
 				if _, asked := get(sections, name); !asked && got[name] != "" {
 					t.Errorf("%s: %s", name, got[name])
 				}
@@ -112,7 +113,7 @@ func TestGolden(t *testing.T) {
 
 func runCase(t *testing.T, sections []section) map[string]string {
 	t.Helper()
-	got := map[string]string{"error": "", "render-error": "", "names": ""}
+	got := map[string]string{"error": "", "render-error": "", "names": "", "script": ""}
 	data, ok := get(sections, "values.json")
 	if !ok {
 		data = "{}"
@@ -138,6 +139,8 @@ func runCase(t *testing.T, sections []section) map[string]string {
 	if src, ok := get(sections, "text"); ok {
 		if tmpl, err := ParseText(src); err != nil {
 			got["error"] = err.Error()
+		} else if tmpl.Script() != nil {
+			got["script"] = strings.TrimSuffix(tmpl.Script().Source, "\n")
 		} else {
 			got["names"] = strings.Join(tmpl.Names(), " ")
 			render("want", tmpl.Append)
@@ -146,6 +149,8 @@ func runCase(t *testing.T, sections []section) map[string]string {
 	if src, ok := get(sections, "json"); ok {
 		if tmpl, err := ParseJSON(src); err != nil {
 			got["error"] = err.Error()
+		} else if tmpl.Script() != nil {
+			got["script"] = strings.TrimSuffix(tmpl.Script().Source, "\n")
 		} else {
 			got["names"] = strings.Join(tmpl.Names(), " ")
 			render("want", tmpl.Append)

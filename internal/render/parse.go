@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// What the tags may hold, for error messages.
-const plainNames = "a tag holds a plain name such as upstream_id, entity.email or items.0"
+// What a tag holds, for error messages.
+const plainNames = "a tag holds a name such as upstream_id, entity.email or items.0, or an expression of Lua"
 
 type parser struct {
 	src   string
@@ -15,6 +15,11 @@ type parser struct {
 	quote quotes // json only: where in the JSON the text read so far ends
 	lit   []byte // literal text not yet a node
 	t     *Template
+	lua   bool // look-ups are not enough
+	// codes are those of each node; kept only for a template that is known to
+	// need Lua.
+	codes []code
+	keep  bool
 }
 
 // parse reads a template. It goes from brace to brace: what begins no tag is
@@ -27,7 +32,22 @@ func parse(src string, json bool) (*Template, *Error) {
 		return nil, &Error{Reason: "not UTF-8"}
 	}
 	p := &parser{src: src, json: json, t: &Template{json: json}}
-	at := 0
+	if err := p.read(); err != nil {
+		return nil, err
+	}
+	if !p.lua {
+		p.t.names = usedNames(p.t.nodes)
+		return p.t, nil
+	}
+	p = &parser{src: src, json: json, t: &Template{json: json}, keep: true}
+	_ = p.read() // as the first time
+	p.t.script = newScript(src, p.t.nodes, p.codes)
+	return p.t, nil
+}
+
+// read reads the whole template into nodes.
+func (p *parser) read() *Error {
+	src, at := p.src, 0
 	for {
 		n := strings.IndexByte(src[at:], '{')
 		if n < 0 {
@@ -48,16 +68,15 @@ func parse(src string, json bool) (*Template, *Error) {
 			continue
 		}
 		if tag.fault != "" {
-			return nil, p.fault(open, tag.end, tag.fault)
+			return p.fault(open, tag.end, tag.fault)
 		}
 		if err := p.add(open, tag); err != nil {
-			return nil, err
+			return err
 		}
 		at = tag.end
 	}
 	p.flush()
-	p.t.names = usedNames(p.t.nodes)
-	return p.t, nil
+	return nil
 }
 
 // found is what begins at a brace: a tag from there to end, of which body is
@@ -108,11 +127,9 @@ func (p *parser) tagAt(open int) found {
 	}
 	f := found{kind: kind, body: rest[2 : 2+n], end: open + 2 + n + 2}
 	switch kind {
-	case '%':
-		f.fault = "statements are not supported; " + plainNames
 	case '(', '[':
 		f.fault = "includes are not supported; write \\" + rest[:2] + " if it is text"
-	case '#':
+	case '#', '%':
 		f.end += newline(p.src[f.end:])
 	}
 	return f
@@ -190,7 +207,8 @@ func (p *parser) text(s string) {
 // flush ends the literal text before a tag.
 func (p *parser) flush() {
 	if len(p.lit) > 0 {
-		p.t.nodes = append(p.t.nodes, node{text: string(p.lit)})
+		p.t.nodes = append(p.t.nodes, node{kind: nodeText, text: string(p.lit)})
+		p.note(code{})
 		p.t.size += len(p.lit)
 		p.lit = p.lit[:0]
 	}
@@ -204,9 +222,17 @@ func (p *parser) add(open int, tag found) *Error {
 		p.text(tag.body)
 		return nil
 	}
-	path, fault := parsePath(strings.TrimSpace(tag.body))
-	if fault != "" {
-		return p.fault(open, tag.end, fault)
+	body := strings.TrimSpace(tag.body)
+	n := node{kind: nodeStatement}
+	if tag.kind != '%' {
+		path, plain, fault := parsePath(body)
+		if fault != "" {
+			return p.fault(open, tag.end, fault)
+		}
+		n = node{kind: nodeName, path: path, form: asText, inside: p.quote.inside, raw: tag.kind == '*'}
+		if !plain {
+			n.kind, n.path = nodeExpr, nil
+		}
 	}
 	if p.t.tags++; p.t.tags > MaxTags {
 		return p.fault(open, tag.end, "more than "+strconv.Itoa(MaxTags)+" tags")
@@ -214,25 +240,37 @@ func (p *parser) add(open int, tag found) *Error {
 	if p.quote.backslash {
 		return p.fault(open, tag.end, "a backslash of the JSON around it escapes this tag")
 	}
-	n := node{path: path, form: asText, inside: p.quote.inside}
 	switch {
-	case tag.kind == '*':
+	case n.raw:
 		p.t.raw = true
 	case p.json && p.quote.inside:
 		n.form = inString
 	case p.json:
 		n.form = asValue
 	}
+	p.lua = p.lua || n.kind != nodeName
 	p.flush()
 	p.t.nodes = append(p.t.nodes, n)
+	p.note(code{open: open, end: tag.end, text: tag.body})
 	return nil
 }
 
+func (p *parser) note(c code) {
+	if p.keep {
+		p.codes = append(p.codes, c)
+	}
+}
+
 func (p *parser) fault(open, end int, reason string) *Error {
-	before := p.src[:open]
+	return faultAt(p.src, open, end, reason)
+}
+
+// faultAt is a fault of the tag from open to end of a template.
+func faultAt(src string, open, end int, reason string) *Error {
+	before := src[:open]
 	line := strings.Count(before, "\n")
 	column := utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:])
-	return &Error{Line: line + 1, Column: column + 1, Tag: shorten(p.src[open:end]), Reason: reason}
+	return &Error{Line: line + 1, Column: column + 1, Tag: shorten(strings.TrimSuffix(src[open:end], "\n")), Reason: reason}
 }
 
 // quotes follows JSON text just far enough to know whether a place is inside a
@@ -262,21 +300,17 @@ type segment struct {
 }
 
 // parsePath reads what a tag holds: a name, then more names or array indexes
-// after dots, or quoted names in brackets. fault says what is wrong, "" when
-// nothing is.
-func parsePath(s string) (path []segment, fault string) {
-	const noExpression = "expressions are not supported; " + plainNames
+// after dots, or quoted names in brackets; plain is false for anything else.
+// fault says what is wrong in either case, "" when nothing is.
+func parsePath(s string) (path []segment, plain bool, fault string) {
 	if s == "" {
-		return nil, "the tag is empty; " + plainNames
+		return nil, false, "the tag is empty; " + plainNames
 	}
 	for at := 0; at < len(s); {
-		if len(path) == MaxDepth {
-			return nil, "more than " + strconv.Itoa(MaxDepth) + " names in a path"
-		}
 		if s[at] == '[' && len(path) > 0 {
 			name, n := quoted(s[at:])
 			if n == 0 {
-				return nil, "expressions are not supported; write items.0 for the first element of an array, " + `headers["user-agent"] for a name that is no plain one`
+				return nil, false, ""
 			}
 			path = append(path, segment{name, -1})
 			at += n
@@ -284,7 +318,7 @@ func parsePath(s string) (path []segment, fault string) {
 		}
 		if len(path) > 0 {
 			if s[at] != '.' {
-				return nil, noExpression
+				return nil, false, ""
 			}
 			at++
 		}
@@ -294,16 +328,19 @@ func parsePath(s string) (path []segment, fault string) {
 		}
 		name := s[at:n]
 		if name == "" || (len(path) == 0 && isDigit(name[0])) {
-			return nil, noExpression
+			return nil, false, ""
 		}
 		index := arrayIndex(name)
 		if isDigit(name[0]) && index < 0 {
-			return nil, noExpression
+			return nil, false, ""
 		}
 		path = append(path, segment{name, index})
 		at = n
 	}
-	return path, ""
+	if len(path) > MaxDepth {
+		return nil, true, "more than " + strconv.Itoa(MaxDepth) + " names in a path"
+	}
+	return path, true, ""
 }
 
 // quoted reads ["name"] or ['name'] at the beginning of s and returns its

@@ -19,6 +19,7 @@ type Payload struct {
 	names   []string // names used by templates
 	tags    int
 	size    int
+	scripts []*Template // those that need Lua
 }
 
 type member struct {
@@ -67,10 +68,11 @@ func ParsePayload(object []byte, format bool) (*Payload, error) {
 	return b.p.finish(), nil
 }
 
-// Names returns the top-level names that the payload's templates use, sorted.
+// Names returns the top-level names that the payload's templates use, sorted,
+// as Template.Names has them.
 func (p *Payload) Names() []string { return slices.Clone(p.names) }
 
-// Tags returns how many values the payload's templates write.
+// Tags returns how many tags the payload's templates have.
 func (p *Payload) Tags() int { return p.tags }
 
 // AppendJSON appends the payload as a JSON object, its members in the order
@@ -201,17 +203,21 @@ func (b *payloadParser) leaf(raw []byte) *Template {
 	}
 	b.p.tags += t.tags
 	b.lit = append(b.lit, '"')
-	if t.json {
+	if t.script != nil {
+		t.script.Field = strings.Join(b.path, ".")
+		b.p.scripts = append(b.p.scripts, t)
+	}
+	if t.json || t.script != nil {
 		b.flush()
-		b.nodes = append(b.nodes, node{whole: t})
+		b.nodes = append(b.nodes, node{kind: nodeWhole, whole: t})
 	} else {
 		for _, n := range t.nodes {
-			if n.path == nil {
+			if n.kind == nodeText {
 				b.lit = appendEscaped(b.lit, n.text)
 				continue
 			}
 			b.flush()
-			b.nodes = append(b.nodes, node{path: n.path, form: inString})
+			b.nodes = append(b.nodes, node{kind: nodeName, path: n.path, form: inString})
 		}
 	}
 	b.lit = append(b.lit, '"')
@@ -231,7 +237,7 @@ func (b *payloadParser) flush() {
 func parseLeaf(s string) (*Template, *Error) {
 	if begin := strings.TrimLeft(s, " \t\r\n"); begin != "" && (begin[0] == '[' || begin[0] == '{') {
 		t, err := parse(s, true)
-		if err == nil && t.beginsJSON() && strictjson.Check(t.skeleton("0"), strictjson.Limits{}) == nil {
+		if err == nil && t.beginsJSON() && t.mayBeJSON() {
 			t.json = t.tags > 0 // without a tag it has just been checked
 			return t, nil
 		}
@@ -239,10 +245,56 @@ func parseLeaf(s string) (*Template, *Error) {
 	return parse(s, false)
 }
 
+// mayBeJSON reports whether the template's text is JSON once its tags are
+// zeros. With statements its parts may be left out or repeated; then its text
+// has to be of JSON's words and symbols alone, in whichever order, and to end as
+// an array or object does.
+func (t *Template) mayBeJSON() bool {
+	if !t.branches() {
+		return strictjson.Check(t.skeleton("0"), strictjson.Limits{}) == nil
+	}
+	var q quotes
+	for _, n := range t.nodes {
+		if n.kind == nodeText && !q.readWords(n.text) {
+			return false
+		}
+	}
+	last := t.nodes[len(t.nodes)-1]
+	end := strings.TrimRight(last.text, " \t\r\n")
+	return !q.inside && last.kind == nodeText && (strings.HasSuffix(end, "]") || strings.HasSuffix(end, "}"))
+}
+
+// readWords reads on, and reports whether what is in no string literal may be
+// JSON's.
+func (q *quotes) readWords(s string) bool {
+	for i := 0; i < len(s); {
+		n := i
+		for !q.inside && n < len(s) && (isNameByte(s[n]) || strings.IndexByte("+-.", s[n]) >= 0) {
+			n++
+		}
+		if n > i {
+			switch word := s[i:n]; {
+			case word == "true", word == "false", word == "null":
+			case strings.Trim(word, "0123456789+-.eE") == "" && (isDigit(word[0]) || word[0] == '-'):
+			default:
+				return false
+			}
+			i = n
+			continue
+		}
+		if !q.inside && strings.IndexByte("{}[],:\" \t\r\n", s[i]) < 0 {
+			return false
+		}
+		q.read(s[i : i+1])
+		i++
+	}
+	return true
+}
+
 // beginsJSON reports whether the template's own text begins with a bracket or
 // brace of JSON.
 func (t *Template) beginsJSON() bool {
-	if len(t.nodes) == 0 || t.nodes[0].path != nil {
+	if len(t.nodes) == 0 || t.nodes[0].kind != nodeText {
 		return false
 	}
 	switch strictjson.Kind([]byte(t.nodes[0].text)) {

@@ -1,6 +1,11 @@
 // Package render fills an event's values into the texts of a hook: header
-// values, a body, a payload. The tags are those of lua-resty-template, as far
-// as they hold plain dotted names; docs/templates.md describes them for users.
+// values, a body, a payload. The tags are those of lua-resty-template;
+// docs/templates.md describes them for users.
+//
+// Tags with plain dotted names are looked up here. A template with expressions
+// or statements compiles to a Script, Lua that somebody else runs; what it
+// writes comes back in pieces, and Bind makes a template of them that is
+// rendered like any other. So there is one place that escapes.
 //
 // A template is parsed once, when the hook is saved or first used, and rendered
 // many times. A rendered value is never parsed again, so nothing that comes
@@ -87,25 +92,40 @@ func (e *Error) Fault() string {
 
 // Template is a parsed text. It may be used by many goroutines at a time.
 type Template struct {
-	nodes []node
-	names []string // sorted, each once
-	tags  int
-	raw   bool // it has a tag whose value is not escaped
-	json  bool // the result must be JSON
-	size  int  // bytes of literal text, a hint
+	nodes  []node
+	names  []string // sorted, each once
+	tags   int
+	raw    bool    // it has a tag whose value is not escaped
+	json   bool    // the result must be JSON
+	size   int     // bytes of literal text, a hint
+	script *Script // nil when look-ups are enough
 }
 
 // node is a piece of literal text, or a tag.
 type node struct {
-	text string // literal, when path is nil and whole is nil
-	path []segment
+	kind nodeKind
 	form form
 	// inside tells that the tag stands inside a string literal; JSON only.
 	inside bool
-	// whole is a template of its own whose result, JSON, becomes the text of a
-	// JSON string.
+	raw    bool // the value is not escaped
+	text   string
+	path   []segment
+	// whole is a template of its own whose result becomes the text of a JSON
+	// string.
 	whole *Template
+	value any
 }
+
+type nodeKind uint8
+
+const (
+	nodeText      nodeKind = iota // text
+	nodeName                      // the value at path
+	nodeWhole                     // the result of whole
+	nodeValue                     // value
+	nodeExpr                      // Lua, whose value a Script writes
+	nodeStatement                 // Lua that a Script runs
+)
 
 // form is how a tag's value is written.
 type form uint8
@@ -129,30 +149,32 @@ func ParseText(src string) (*Template, error) {
 // ParseJSON parses a template whose result is JSON. The text around the tags
 // is read once, here: a tag inside a string literal is written as part of that
 // string, escaped; elsewhere as a JSON value of its own, where null and an
-// unknown name are null. {* *} is written as it is in either place. A text that
-// cannot become JSON whatever the values is an error; with {* *} in it, only
-// Append can tell. The error is an *Error.
+// unknown name are null. With statements the text is read as it is written,
+// branch by branch. {* *} is written as it is in either place. A text that
+// cannot become JSON whatever the values is an error; with {* *} or statements
+// in it, only Append can tell. The error is an *Error.
 func ParseJSON(src string) (*Template, error) {
 	t, err := parse(src, true)
 	if err != nil {
 		return nil, err
 	}
 	// 1 and not 0: it may be part of a longer number.
-	if !t.raw && strictjson.Check(t.skeleton("1"), strictjson.Limits{}) != nil {
+	if !t.raw && !t.branches() && strictjson.Check(t.skeleton("1"), strictjson.Limits{}) != nil {
 		return nil, &Error{Reason: "this is not JSON, whatever the values of its tags: a tag within quotes becomes part of the string, elsewhere it becomes a whole JSON value"}
 	}
 	return t, nil
 }
 
-// Names returns the top-level names that the template uses, sorted.
+// Names returns the top-level names that the template's plain tags use, sorted;
+// none for one that needs Lua, whose names may be variables of its own.
 func (t *Template) Names() []string { return slices.Clone(t.names) }
 
-// Tags returns how many values the template writes.
+// Tags returns how many tags the template has that write or run something.
 func (t *Template) Tags() int { return t.tags }
 
 // Append appends the rendered text to dst. The errors are ErrTooLarge, and
-// *JSONError when the result of a template from ParseJSON is not JSON; dst is
-// returned as it was then.
+// *JSONError when the result of a template from ParseJSON is not JSON; and
+// ErrUnbound. dst is returned as it was then.
 func (t *Template) Append(dst []byte, v Values) ([]byte, error) {
 	w := newWriter(dst, t.size)
 	w.template(t, v)
@@ -166,7 +188,7 @@ func (t *Template) skeleton(digit string) []byte {
 	b := make([]byte, 0, t.size+8*t.tags)
 	for i, n := range t.nodes {
 		switch {
-		case n.path == nil:
+		case n.kind == nodeText:
 			b = append(b, n.text...)
 		case n.inside:
 			b = fmt.Appendf(b, "tag#%d", i)
@@ -177,12 +199,19 @@ func (t *Template) skeleton(digit string) []byte {
 	return b
 }
 
-// usedNames returns the top-level names of the nodes, sorted, each once.
+// branches reports whether the template has statements, so that its text is not
+// written from its beginning to its end.
+func (t *Template) branches() bool {
+	return slices.ContainsFunc(t.nodes, func(n node) bool { return n.kind == nodeStatement })
+}
+
+// usedNames returns the top-level names of the nodes, sorted, each once. What is
+// asked of all values together has none.
 func usedNames(lists ...[]node) []string {
 	seen := map[string]bool{}
 	for _, nodes := range lists {
 		for _, n := range nodes {
-			if n.path != nil {
+			if n.path != nil && n.path[0].name != allValues {
 				seen[n.path[0].name] = true
 			}
 			if n.whole != nil {

@@ -14,6 +14,12 @@ import (
 // ErrTooLarge: a rendered text would be larger than MaxOutput.
 var ErrTooLarge = errors.New("the rendered text is larger than " + strconv.Itoa(MaxOutput>>10) + " KB")
 
+// ErrUnbound: a template that needs Lua was rendered without Bind.
+var ErrUnbound = errors.New("the template has not been run")
+
+// rawJSON is a value that is JSON already.
+type rawJSON string
+
 // JSONError: a text that should be JSON is not, with the values it got. Its own
 // text shows nothing of them; Err does.
 type JSONError struct{ Err error }
@@ -62,6 +68,10 @@ func (w *writer) byte(c byte) {
 
 // template writes a template, and checks that it is JSON if it should be.
 func (w *writer) template(t *Template, v Values) {
+	if t.script != nil {
+		w.err = ErrUnbound
+		return
+	}
 	from := len(w.b)
 	w.nodes(t.nodes, v)
 	if t.json && w.err == nil {
@@ -74,11 +84,13 @@ func (w *writer) template(t *Template, v Values) {
 func (w *writer) nodes(nodes []node, v Values) {
 	for i := range nodes {
 		n := &nodes[i]
-		switch {
-		case n.path != nil:
+		switch n.kind {
+		case nodeName:
 			w.value(v.lookup(n.path), n.form)
-		case n.whole != nil:
+		case nodeWhole:
 			w.quoted(n.whole, v)
+		case nodeValue:
+			w.value(n.value, n.form)
 		default:
 			w.string(n.text)
 		}
@@ -98,9 +110,16 @@ func (w *writer) quoted(t *Template, v Values) {
 	w.escaped(string(text))
 }
 
+// allValues is the name of all values together, where an event has none of that
+// name.
+const allValues = "context"
+
 // lookup follows a path; nil when it leads nowhere.
 func (v Values) lookup(path []segment) any {
-	cur := v[path[0].name]
+	cur, ok := v[path[0].name]
+	if !ok && path[0].name == allValues {
+		cur = map[string]any(v)
+	}
 	for i := 1; i < len(path); i++ {
 		switch c := cur.(type) {
 		case map[string]any:
@@ -167,6 +186,8 @@ func (w *writer) json(v any) {
 		w.string(v.String())
 	case bool:
 		w.string(strconv.FormatBool(v))
+	case rawJSON:
+		w.string(string(v))
 	case map[string]any:
 		w.byte('{')
 		for i, name := range slices.Sorted(maps.Keys(v)) {
@@ -199,6 +220,16 @@ func (w *writer) json(v any) {
 		}
 		w.string(string(text))
 	}
+}
+
+// AppendString appends s as a JSON string, as templates write them. The error is
+// ErrTooLarge; dst is returned as it was then.
+func AppendString(dst []byte, s string) ([]byte, error) {
+	w := writer{b: dst, start: len(dst)}
+	w.byte('"')
+	w.escaped(s)
+	w.byte('"')
+	return w.end()
 }
 
 // escaped writes the inside of a JSON string literal. What JSON does not ask

@@ -22,13 +22,16 @@ const (
 	cjsonValues
 )
 
-var errDepth = errors.New("nested too deep")
+var (
+	errDepth    = errors.New("nested too deep")
+	errNoObject = errors.New("not an object")
+)
 
 // decode reads one JSON value. Within an array null is cjson.null, whichever
 // the reading: a hole would move what follows it.
 func (r *run) decode(b []byte, how reading) (lua.LValue, error) {
 	d := jsontext.NewDecoder(bytes.NewReader(b), jsontext.AllowDuplicateNames(true))
-	v, err := r.decodeValue(d, how, 0)
+	v, _, err := r.decodeValue(d, how, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -38,40 +41,46 @@ func (r *run) decode(b []byte, how reading) (lua.LValue, error) {
 	return v, nil
 }
 
-func (r *run) decodeValue(d *jsontext.Decoder, how reading, depth int) (lua.LValue, error) {
+// decodeValue also returns what was written, for null and numbers only.
+func (r *run) decodeValue(d *jsontext.Decoder, how reading, depth int) (v lua.LValue, written string, err error) {
 	if depth > maxDepth {
-		return nil, errDepth
+		return nil, "", errDepth
 	}
 	t, err := d.ReadToken()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	switch t.Kind() {
 	case 'n':
-		return r.null, nil
+		return r.null, "null", nil
 	case 't':
-		return lua.LTrue, nil
+		return lua.LTrue, "", nil
 	case 'f':
-		return lua.LFalse, nil
+		return lua.LFalse, "", nil
 	case '"':
-		return lua.LString(t.String()), nil
+		return lua.LString(t.String()), "", nil
 	case '0':
-		return readNumber(t.String(), how), nil
+		written = t.String()
+		return readNumber(written, how), written, nil
 	case '[':
-		return r.decodeArray(d, how, depth)
+		v, err = r.decodeArray(d, how, depth)
+		return v, "", err
 	}
-	return r.decodeObject(d, how, depth) // no other kind begins a value
+	v, err = r.decodeObject(d, how, depth) // no other kind begins a value
+	return v, "", err
 }
 
 func (r *run) decodeArray(d *jsontext.Decoder, how reading, depth int) (lua.LValue, error) {
 	table := r.l.CreateTable(0, 0)
 	for d.PeekKind() != ']' {
-		v, err := r.decodeValue(d, how, depth+1)
+		v, written, err := r.decodeValue(d, how, depth+1)
 		if err != nil {
 			return nil, err
 		}
 		table.Append(v)
+		r.origin.note(table, lua.LNumber(table.Len()), v, written)
 	}
+	r.origin.list(table)
 	_, err := d.ReadToken()
 	return table, err
 }
@@ -84,7 +93,7 @@ func (r *run) decodeObject(d *jsontext.Decoder, how reading, depth int) (lua.LVa
 			return nil, err
 		}
 		name := t.String()
-		v, err := r.decodeValue(d, how, depth+1)
+		v, written, err := r.decodeValue(d, how, depth+1)
 		if err != nil {
 			return nil, err
 		}
@@ -92,6 +101,7 @@ func (r *run) decodeObject(d *jsontext.Decoder, how reading, depth int) (lua.LVa
 			v = lua.LNil
 		}
 		table.RawSetString(name, v)
+		r.origin.note(table, lua.LString(name), v, written)
 	}
 	_, err := d.ReadToken()
 	return table, err

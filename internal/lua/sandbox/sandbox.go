@@ -1,5 +1,5 @@
-// Package sandbox runs the Lua functions of a lambda hook: Lua 5.1 with the
-// names that Kong's sandbox has, and nothing else. No function reaches a file,
+// Package sandbox runs the Lua functions of a lambda hook, and the scripts of
+// templates: Lua 5.1 with the names that Kong's sandbox has, and nothing else. No function reaches a file,
 // a process, the network, the environment, or what another call left behind.
 //
 // It bounds neither time nor memory: a function that never ends, or takes all
@@ -76,12 +76,7 @@ var arrays = sync.OnceFunc(func() { lua.MaxArrayIndex = maxArrayPart })
 // event data and no source text, except where a function raised it as an
 // error. log gets each line as it is logged.
 func (s *Sandbox) Run(c Call, log func(hook.LogLine)) string {
-	r := &run{begun: time.Now(), log: log}
-	r.l = lua.NewState(lua.Options{
-		SkipOpenLibs: true, MinimizeStackMemory: true, CallStackSize: callStack,
-		RegistrySize: stackSlots, RegistryMaxSize: maxSlots, RegistryGrowStep: slotStep,
-	})
-	r.open()
+	r := newRun(log)
 	data, err := r.decode(c.Data, eventValues)
 	if err != nil {
 		return "the event's data is not a JSON object"
@@ -104,6 +99,18 @@ type run struct {
 
 	log        func(hook.LogLine)
 	lines, out int // logged
+
+	origin *origin // of the event's values; nil where nobody asks
+}
+
+func newRun(log func(hook.LogLine)) *run {
+	r := &run{begun: time.Now(), log: log}
+	r.l = lua.NewState(lua.Options{
+		SkipOpenLibs: true, MinimizeStackMemory: true, CallStackSize: callStack,
+		RegistrySize: stackSlots, RegistryMaxSize: maxSlots, RegistryGrowStep: slotStep,
+	})
+	r.open()
+	return r
 }
 
 // runOne runs one function; what it returns continues "function 1".
