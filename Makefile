@@ -105,9 +105,16 @@ e2e: ## the built functions as processes, against a Lambda Runtime API and AWS-c
 	tools/standin/run go test -count=1 -run '^TestLambda' -v ./e2e
 
 KILLS ?= 200
+KILLS_LOCAL ?= $(shell echo $$(($(KILLS) / 2)))
+KILLS_AWS ?= $(shell echo $$(($(KILLS) - $(KILLS) / 2)))
 .PHONY: crashtest
-crashtest: ## kill the local system KILLS times (200) under load: is anything lost?
-	EVENTHOOKS_KILLS=$(KILLS) go test -count=1 -timeout 30m -run '^TestKill_nothingAcceptedIsLost$$' -v ./e2e
+crashtest: ## kill the system KILLS times (200) under load, half of them locally and half as functions: is anything lost?
+	EVENTHOOKS_KILLS=$(KILLS_LOCAL) go test -count=1 -timeout 30m -run '^TestKill_nothingAcceptedIsLost$$' -v ./e2e
+	EVENTHOOKS_KILLS=$(KILLS_AWS) tools/standin/run go test -count=1 -timeout 30m -run '^TestLambda_killedFunctionsLoseNothing$$' -v ./e2e
+
+.PHONY: isolation
+isolation: ## how soon events arrive beside hooks that hang and fail, against alone (two minutes, a quiet machine)
+	go test -timeout 20m -run '^$$' -bench '^BenchmarkIsolation$$' -benchtime 1x ./e2e
 
 .PHONY: contract
 contract: ## does the local system answer as docs/openapi.yaml says? (SEED=1 MAX_EXAMPLES=5)
@@ -133,4 +140,9 @@ fuzz: ## every fuzz test for FUZZTIME (10s)
 
 .PHONY: bench
 bench: ## benchmarks, and how soon the built functions ask for their first event
-	go test -run '^$$' -bench . -benchmem ./...
+	go test -run '^$$' -bench . -skip '^Benchmark(Isolation|Figures_)' -benchmem ./...
+
+.PHONY: figures
+figures: ## CPU, requests and allocations of a delivery, deliveries a second, latency (a quiet machine)
+	tools/standin/run go test -timeout 30m -run '^$$' -bench '^BenchmarkFigures_(cpu|oneCore|latency|requests)$$' -benchtime 1x ./e2e
+	go test -run '^$$' -bench '^BenchmarkFigures_allocs$$' -benchtime 5000x ./e2e

@@ -1,7 +1,7 @@
 package e2e
 
 import (
-	"bufio"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,11 +21,10 @@ import (
 
 // program is the eventhooks binary, built once for all tests that run it.
 var program = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "eventhooks-e2e-")
+	dir, err := builtDir()
 	if err != nil {
 		return "", err
 	}
-	built = dir
 	file := filepath.Join(dir, "eventhooks")
 	if out, err := exec.Command("go", "build", "-o", file, "eventhooks/cmd/eventhooks").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build: %w\n%s", err, out)
@@ -32,7 +32,13 @@ var program = sync.OnceValues(func() (string, error) {
 	return file, nil
 })
 
-// built is the directory of what tests built; TestMain removes it.
+// builtDir returns the directory of what is built for several tests; TestMain
+// removes it.
+var builtDir = sync.OnceValues(func() (dir string, err error) {
+	built, err = os.MkdirTemp("", "eventhooks-e2e-")
+	return built, err
+})
+
 var built string
 
 func TestMain(m *testing.M) {
@@ -53,14 +59,22 @@ type process struct {
 
 // run starts the program and waits until it is ready, at most 5 s: that is a
 // promise.
-func run(t *testing.T, dir, addr, token string, args ...string) *process {
+func run(t testing.TB, dir, addr, token string, args ...string) *process {
+	t.Helper()
+	return runBehind(t, nil, nil, dir, addr, token, args...)
+}
+
+// runBehind is run behind a command that runs another, like taskset, and with
+// more in its environment.
+func runBehind(t testing.TB, prefix, env []string, dir, addr, token string, args ...string) *process {
 	t.Helper()
 	file, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
-	args = append([]string{"local", "--data", dir, "--addr", addr, "--token", token}, args...)
-	p := &process{world: &world{t: t, url: "http://" + addr, token: token}, cmd: exec.Command(file, args...), out: &buffer{}}
+	all := slices.Concat(prefix, []string{file, "local", "--data", dir, "--addr", addr, "--token", token}, args)
+	p := &process{world: &world{t: t, url: "http://" + addr, token: token}, cmd: exec.Command(all[0], all[1:]...), out: &buffer{}}
+	p.cmd.Env = append(os.Environ(), env...)
 	p.log = p.out
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	if err := p.cmd.Start(); err != nil {
@@ -94,7 +108,7 @@ func (p *process) kill() {
 // freeAddr is a loopback address that nobody listened on just now. It lies below
 // the range from which the system gives out ports, so that no other test's
 // connection takes it between two lives of a process.
-func freeAddr(t *testing.T) string {
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	for range 100 {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(10_000)))
@@ -173,71 +187,50 @@ func TestKill_everythingIsThereAfterwards(t *testing.T) {
 }
 
 // TestKill_nothingAcceptedIsLost kills the system at random moments under load
-// with a flaky receiver. Every accepted event must arrive. The long form is
-// `make crashtest`.
+// with a flaky receiver. Every accepted event must arrive, and be on record as
+// delivered; and what arrives twice must have been in flight, or not on record
+// yet, when a blow fell. The long form is `make crashtest`.
 func TestKill_nothingAcceptedIsLost(t *testing.T) {
-	kills := 5
-	if n := os.Getenv("EVENTHOOKS_KILLS"); n != "" {
-		if _, err := fmt.Sscan(n, &kills); err != nil {
-			t.Fatalf("EVENTHOOKS_KILLS: %v", err)
-		}
-	}
+	kills := killCount(t, 5, os.Getenv("EVENTHOOKS_KILLS"))
 	seed := uint64(time.Now().UnixNano())
 	chance := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d, %d kills", seed, kills)
-
-	var mu sync.Mutex
-	arrived := map[string]int{} // by item, answered with 200
-	seen := make(chan struct{}, 100_000)
-	flaky := newHandler(t, func(item string) int {
-		mu.Lock()
-		defer mu.Unlock()
-		seen <- struct{}{}
-		if chance.IntN(3) == 0 {
-			return http.StatusServiceUnavailable
-		}
-		arrived[item]++
-		return http.StatusOK
-	})
+	r := newWitness(t, seed)
 
 	dir, addr := t.TempDir(), freeAddr(t)
 	start := func() *process {
-		return run(t, dir, addr, "tok-1", "--retry-schedule", "50ms,100ms,200ms,200ms,200ms,200ms,200ms,200ms,200ms,200ms,200ms,200ms,200ms,200ms,200ms,200ms,200ms,200ms,200ms,200ms")
+		return run(t, dir, addr, "tok-1", "--retry-schedule", strings.Repeat("200ms,", 19)+"200ms")
 	}
 	p := start()
 	p.call("PUT", "/event-hooks/sources/shop/sold", `{"fields":["item"]}`, http.StatusCreated)
-	p.hook(`{"source":"shop","event":"sold","handler":"webhook","config":{"url":"` + flaky + `"}}`)
+	hookID := p.hook(`{"source":"shop","event":"sold","handler":"webhook","config":{"url":"` + r.url + `"}}`)
 
 	var accepted []string
-	n := 0
-	for range kills {
+	var blows []killing
+	for n := 0; len(blows) < kills; {
 		// The blow falls after so many more requests have reached the receiver.
-		blow := 5 + rand.IntN(40)
-		dead := make(chan struct{})
+		wait := 5 + chance.IntN(40)
+		dead := make(chan killing)
 		go func() {
-			defer close(dead)
-			for range blow {
-				<-seen
+			for range wait {
+				<-r.seen
 			}
-			p.kill()
+			dead <- r.strike(t, p.kill)
 		}()
 		for alive := true; alive; {
 			n++
-			item := fmt.Sprintf("item-%d", n)
-			alive = tryPost(p, `{"item":"`+item+`"}`)
-			if alive {
-				accepted = append(accepted, item)
+			var id string
+			if id, alive = tryPost(p, fmt.Sprintf(`{"item":"item-%d"}`, n)); alive {
+				accepted = append(accepted, id)
 			}
 		}
-		<-dead
+		blows = append(blows, <-dead)
 		p = start()
 	}
 	eventually(t, func() string {
-		mu.Lock()
-		defer mu.Unlock()
 		missing := 0
-		for _, item := range accepted {
-			if arrived[item] == 0 {
+		for _, id := range accepted {
+			if len(r.accepted(id)) == 0 {
 				missing++
 			}
 		}
@@ -246,51 +239,89 @@ func TestKill_nothingAcceptedIsLost(t *testing.T) {
 		}
 		return fmt.Sprintf("%d of %d accepted events did not arrive (seed %d)\n%s", missing, len(accepted), seed, p.out)
 	})
-	twice := 0
-	for _, times := range arrived {
-		twice += times - 1
+	eventually(t, func() string {
+		if n := len(p.call("GET", "/event-hooks/"+hookID+"/deliveries?status=pending", "", http.StatusOK)["data"].([]any)); n > 0 {
+			return fmt.Sprintf("%d deliveries are still pending (seed %d)", n, seed)
+		}
+		return ""
+	})
+
+	twice, widest := 0, time.Duration(0)
+	for _, id := range r.events() {
+		arrivals := r.accepted(id)
+		for i := 1; i < len(arrivals); i++ {
+			twice++
+			// The life in which it arrived first ended with this blow.
+			n := slices.IndexFunc(blows, func(k killing) bool { return arrivals[i-1].Before(k.ended) })
+			if n < 0 || arrivals[i].Before(blows[n].ended) {
+				t.Errorf("event %s arrived at %v and at %v, and nobody was killed in between (seed %d)", id, arrivals[i-1], arrivals[i], seed)
+				continue
+			}
+			widest = max(widest, blows[n].began.Sub(arrivals[i-1]))
+			// A success is on record once, and nothing replaces it. That a later
+			// one is there says that this one was not when the blow fell.
+			if at := successAt(t, p.world, hookID, id); at.Before(blows[n].began.Truncate(time.Millisecond)) {
+				t.Errorf("event %s arrived again at %v, after the kill of %v, though its success of %v was on record (seed %d)", id, arrivals[i], blows[n].began, at, seed)
+			}
+		}
 	}
-	t.Logf("%d accepted, all arrived; %d arrived again, in %d kills", len(accepted), twice, kills)
-	// Only what was in flight when the blow fell may come twice.
-	if most := kills * 64; twice > most {
-		t.Errorf("%d duplicates; want at most %d", twice, most)
+	onRecord(t, p.world, hookID, accepted)
+	t.Logf("%d kills, %d accepted, none lost; %d arrived again, each within %v before a kill", len(blows), len(accepted), twice, widest)
+}
+
+// successAt returns when the attempt was made that is on record as the
+// delivery's success.
+func successAt(t *testing.T, w *world, hookID, eventID string) time.Time {
+	t.Helper()
+	row := w.call("GET", "/event-hooks/"+hookID+"/deliveries/"+eventID, "", http.StatusOK)
+	for _, a := range row["attempts"].([]any) {
+		if a := a.(map[string]any); fmt.Sprint(a["status"]) == "200" {
+			at, err := time.Parse(time.RFC3339, a["at"].(string))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return at
+		}
+	}
+	t.Errorf("no success among the attempts of %v", row)
+	return time.Time{}
+}
+
+// onRecord wants each event delivered, by the log of deliveries.
+func onRecord(t *testing.T, w *world, hookID string, accepted []string) {
+	t.Helper()
+	status := map[string]any{}
+	for path := "/event-hooks/" + hookID + "/deliveries?size=1000"; path != ""; {
+		page := w.call("GET", path, "", http.StatusOK)
+		for _, d := range page["data"].([]any) {
+			row := d.(map[string]any)
+			status[row["event_id"].(string)] = row["status"]
+		}
+		path, _ = page["next"].(string)
+	}
+	for _, id := range accepted {
+		if status[id] != "delivered" {
+			t.Errorf("event %s is %v on record; want delivered", id, status[id])
+		}
 	}
 }
 
-// tryPost posts one event, and says whether it was accepted.
-func tryPost(p *process, body string) bool {
+// tryPost posts one event, and returns its id if it was accepted.
+func tryPost(p *process, body string) (id string, accepted bool) {
 	req, err := http.NewRequest("POST", p.url+"/events/shop/sold", strings.NewReader(body))
 	if err != nil {
-		return false
+		return "", false
 	}
 	req.Header.Set("Authorization", "Bearer "+p.token)
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return false
+		return "", false
 	}
 	defer resp.Body.Close()
-	io.Copy(io.Discard, resp.Body)
-	return resp.StatusCode == http.StatusAccepted
-}
-
-// newHandler serves a hook's target that answers by the item of each event.
-func newHandler(t *testing.T, answer func(item string) int) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var answer struct{ Events []struct{ ID string } }
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || resp.StatusCode != http.StatusAccepted || len(answer.Events) != 1 {
+		return "", false
 	}
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(bufio.NewReader(r.Body))
-		if err != nil {
-			return // the sender died
-		}
-		if item, ok := object(t, body)["item"].(string); ok {
-			w.WriteHeader(answer(item))
-		}
-	})}
-	go srv.Serve(l)
-	t.Cleanup(func() { srv.Close() })
-	return "http://" + l.Addr().String()
+	return answer.Events[0].ID, true
 }

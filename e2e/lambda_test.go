@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"maps"
 	"net"
 	"net/http"
@@ -51,7 +52,7 @@ func build(t testing.TB, pkg string, flags []string) string {
 // AWS-compatible servers, and this test in the places of API Gateway, of
 // Lambda's pollers and of the schedules.
 type cloud struct {
-	t         *testing.T
+	t         testing.TB
 	stack     *stack.Stack
 	resources stack.Resources
 	functions map[string]*lambdatest.Function
@@ -61,14 +62,14 @@ type cloud struct {
 }
 
 // deploy builds the functions and makes a deployment of them.
-func deploy(t *testing.T, name string, flags []string, params map[string]string) *cloud {
+func deploy(t testing.TB, name string, flags []string, params map[string]string) *cloud {
 	t.Helper()
 	awstest.DynamoDB(t) // builds are slow: not when there is no server
 	return launch(t, name, binaries(t, flags), params, newJudge())
 }
 
 // binaries builds every function of the template, and returns where each is.
-func binaries(t *testing.T, flags []string) map[string]string {
+func binaries(t testing.TB, flags []string) map[string]string {
 	t.Helper()
 	s, err := stack.Load()
 	if err != nil {
@@ -82,8 +83,8 @@ func binaries(t *testing.T, flags []string) map[string]string {
 }
 
 // launch makes tables and queues of its own and puts the functions on them.
-// The judge watches what they do.
-func launch(t *testing.T, name string, binaries, params map[string]string, j *judge) *cloud {
+// The judge watches what they do. Each edit may change how a function runs.
+func launch(t testing.TB, name string, binaries, params map[string]string, j *judge, edits ...func(*lambdatest.Options)) *cloud {
 	t.Helper()
 	db, queues := awstest.DynamoDB(t), awstest.SQS(t)
 	s, err := stack.Load()
@@ -104,15 +105,17 @@ func launch(t *testing.T, name string, binaries, params map[string]string, j *ju
 		env["AWS_REGION"] = awstest.Region
 		endpoint := j.watch(t, f.Name)
 		env["AWS_ENDPOINT_URL_DYNAMODB"], env["AWS_ENDPOINT_URL_SQS"] = endpoint, endpoint
-		c.functions[f.Name] = lambdatest.New(t, lambdatest.Options{
-			Binary: binaries[f.Name], Name: f.Name, Env: env, Timeout: f.Timeout, MemoryMB: f.MemoryMB,
-		})
+		o := lambdatest.Options{Binary: binaries[f.Name], Name: f.Name, Env: env, Timeout: f.Timeout, MemoryMB: f.MemoryMB}
+		for _, edit := range edits {
+			edit(&o)
+		}
+		c.functions[f.Name] = lambdatest.New(t, o)
 	}
 	return c
 }
 
 // in returns the same deployment with its failures told to t.
-func (c *cloud) in(t *testing.T) *cloud {
+func (c *cloud) in(t testing.TB) *cloud {
 	there := *c
 	there.t = t
 	return &there
@@ -294,7 +297,7 @@ func (c *cloud) post(header ...string) string {
 }
 
 // sample returns a file of events/.
-func sample(t *testing.T, name string) []byte {
+func sample(t testing.TB, name string) []byte {
 	t.Helper()
 	raw, err := os.ReadFile("../events/" + name)
 	if err != nil {
@@ -497,7 +500,7 @@ func TestLambda_anEventGoesAllTheWay(t *testing.T) {
 }
 
 // deadAddress returns an address on this machine where nobody listens.
-func deadAddress(t *testing.T) string {
+func deadAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -560,9 +563,37 @@ func TestLambda_missingSettings(t *testing.T) {
 type judge struct {
 	allowed map[string][]stack.Permission // by function
 	names   map[string]string             // of tables and queues: logical ids
+	// tap is told of each call when it was answered; nil: nobody. It is set
+	// before the first call, and may be called concurrently.
+	tap func(wireCall)
 
 	mu   sync.Mutex
 	seen map[string]map[stack.Permission]bool
+}
+
+// wireCall is one call of a function to AWS, as it went over the wire.
+type wireCall struct {
+	function, operation string // "deliver", "PutItem"
+	request             []byte // its body
+	status              int
+	answered            int // bytes of the answer's body
+	began, ended        time.Time
+}
+
+// answerNoter notes what is answered on its way through.
+type answerNoter struct {
+	http.ResponseWriter
+	call *wireCall
+}
+
+func (w answerNoter) WriteHeader(status int) {
+	w.call.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w answerNoter) Write(b []byte) (int, error) {
+	w.call.answered += len(b)
+	return w.ResponseWriter.Write(b)
 }
 
 func newJudge() *judge {
@@ -588,7 +619,7 @@ func (j *judge) knows(s *stack.Stack, r stack.Resources) {
 }
 
 // watch returns the endpoint for one function.
-func (j *judge) watch(t *testing.T, function string) string {
+func (j *judge) watch(t testing.TB, function string) string {
 	t.Helper()
 	proxies := map[string]*httputil.ReverseProxy{}
 	for service, variable := range map[string]string{"DynamoDB_20120810": awstest.DynamoDBEndpoint, "AmazonSQS": awstest.SQSEndpoint} {
@@ -596,7 +627,10 @@ func (j *judge) watch(t *testing.T, function string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		proxies[service] = &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) }}
+		proxies[service] = &httputil.ReverseProxy{
+			Rewrite:  func(r *httputil.ProxyRequest) { r.SetURL(u) },
+			ErrorLog: log.New(io.Discard, "", 0), // of callers that were killed
+		}
 	}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		service, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
@@ -607,7 +641,14 @@ func (j *judge) watch(t *testing.T, function string) string {
 		}
 		j.note(t, function, operation, body)
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		proxies[service].ServeHTTP(w, r)
+		if j.tap == nil {
+			proxies[service].ServeHTTP(w, r)
+			return
+		}
+		call := wireCall{function: function, operation: operation, request: body, began: time.Now()}
+		proxies[service].ServeHTTP(answerNoter{w, &call}, r)
+		call.ended = time.Now()
+		j.tap(call)
 	}))
 	t.Cleanup(s.Close)
 	return s.URL
@@ -617,7 +658,7 @@ func (j *judge) watch(t *testing.T, function string) string {
 type table struct{ TableName, IndexName string }
 
 // note notes a call under the actions that IAM would ask for.
-func (j *judge) note(t *testing.T, function, operation string, body []byte) {
+func (j *judge) note(t testing.TB, function, operation string, body []byte) {
 	var call struct {
 		table
 		QueueUrl      string

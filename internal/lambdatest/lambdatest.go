@@ -114,6 +114,19 @@ func (f *Function) Close() {
 	}
 }
 
+// Kill kills the processes that the function has, idle or not, as a machine does
+// that fails, and waits until they are gone. Events in flight end with ErrExit;
+// the next event starts a new process.
+func (f *Function) Kill() {
+	f.mu.Lock()
+	all := slices.Collect(maps.Keys(f.live))
+	f.idle = nil
+	f.mu.Unlock()
+	for _, p := range all {
+		p.kill()
+	}
+}
+
 // Output returns what the processes wrote to standard output and error.
 func (f *Function) Output() string {
 	f.mu.Lock()

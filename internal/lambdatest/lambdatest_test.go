@@ -159,6 +159,21 @@ func TestFunction(t *testing.T) {
 			t.Errorf("error = %v; want ErrTimeout", err)
 		}
 	})
+	t.Run("killing ends every process, and the next event starts another", func(t *testing.T) {
+		f := function(t, lambdatest.Options{})
+		before, err := invoke(t, f, "pid", "") // and the process is idle
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Kill()
+		if _, err := os.Stat(fmt.Sprintf("/proc/%.0f/exe", before)); err == nil {
+			t.Errorf("process %v is still there", before)
+		}
+		after, err := invoke(t, f, "pid", "")
+		if err != nil || after == before {
+			t.Errorf("next event: process %v, %v; want another than %v", after, err, before)
+		}
+	})
 	t.Run("closing ends every process, events in flight fail", func(t *testing.T) {
 		f := function(t, lambdatest.Options{})
 		pid, err := invoke(t, f, "pid", "")
