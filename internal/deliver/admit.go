@@ -168,9 +168,7 @@ func (b *batch) judge(ctx context.Context, group []judged, m *match.Memory) (adm
 			continue
 		}
 		j := group[i]
-		d := newRow(h, j.ev, now)
-		// The row is claimed by this batch from its first moment.
-		d.Tries, d.LeaseMS, d.WakeMS, d.DueMS = 1, s.leaseMS(ctx), s.leaseMS(ctx), now.UnixMilli()
+		d := s.claimedRow(ctx, h, j.ev)
 		d.SlotKey, d.SnoozeKey = j.keys.Slot, j.keys.Snooze
 		u := j.unit
 		u.row = &d
@@ -179,6 +177,14 @@ func (b *batch) judge(ctx context.Context, group []judged, m *match.Memory) (adm
 	}
 	for _, key := range slices.Sorted(maps.Keys(r.Opened)) {
 		a.Snoozes = append(a.Snoozes, hook.SnoozeClaim{Key: key, Snooze: r.Windows[key], ExpiresAt: r.Windows[key].UntilMS/1000 + int64(Retention.Seconds())})
+	}
+	var shut map[string]bool
+	if h.ComparesChanges() {
+		// Before the slot goes on: an event that was dropped for a window which
+		// is not open any more would be stale behind a newer one of its slot.
+		if shut = s.countSnoozed(ctx, h, *m, r); len(shut) > 0 {
+			return nil, nil, nil, hook.ErrStale
+		}
 	}
 	dropped := r.Slot.Suppressed - m.Slot.Suppressed
 	switch {
@@ -211,7 +217,9 @@ func (b *batch) judge(ctx context.Context, group []judged, m *match.Memory) (adm
 		}
 	}
 	m.Slot = r.Slot
-	shut := s.countSnoozed(ctx, h, *m, r)
+	if !h.ComparesChanges() {
+		shut = s.countSnoozed(ctx, h, *m, r)
+	}
 	for i, j := range group {
 		v := r.Verdicts[i]
 		if v == match.Snoozed && shut[j.keys.Snooze] {

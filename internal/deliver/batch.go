@@ -27,7 +27,13 @@ func (s *Service) Deliver(ctx context.Context, msgs []hook.Received) (failed []s
 		}
 		return failed
 	}
-	b.run(ctx, b.plan(ctx, msgs))
+	looked := s.o.Now()
+	chains := b.plan(ctx, msgs)
+	b.setAside(ctx)
+	b.run(ctx, chains, looked)
+	if b.suspect != nil {
+		b.run(ctx, [][]unit{{*b.suspect}}, looked)
+	}
 	for _, id := range s.hooks.unreadable() {
 		s.o.Log.ErrorContext(ctx, "filter cannot be read; its hook is told of everything", slog.String("hook_id", id))
 	}
@@ -48,6 +54,12 @@ type batch struct {
 
 	mu  sync.Mutex
 	ids map[string]error // messages that must come again, and why
+
+	// suspects are claimed rows whose last claim never ended: one of them may
+	// have ended its process. suspect is the one that is attempted in this
+	// batch, when the rest of it is done; the others are put off.
+	suspects []unit
+	suspect  *unit
 }
 
 // unit is one event on its way to one hook in this batch.
@@ -60,6 +72,9 @@ type unit struct {
 	row *hook.Delivery
 	// probe says that the attempt is to find out whether the receiver is back.
 	probe bool
+	// thrice: its message was received more than twice, so it may have ended
+	// processes.
+	thrice bool
 }
 
 // defiesBreaker reports whether the unit is attempted although its hook's breaker
@@ -103,6 +118,9 @@ func (b *batch) plan(ctx context.Context, msgs []hook.Received) (chains [][]unit
 		default:
 			again := m.Receives > 1 || body.Again
 			units, err := b.units(ctx, m.ID, body, again)
+			for i := range units {
+				units[i].thrice = m.Receives > 2
+			}
 			switch {
 			case err != nil:
 				b.fail(m.ID, err)
@@ -114,6 +132,10 @@ func (b *batch) plan(ctx context.Context, msgs []hook.Received) (chains [][]unit
 		}
 	}
 	for _, u := range b.claimAll(ctx, wakes) {
+		if u.row.Tries > 1 {
+			b.suspects = append(b.suspects, u)
+			continue
+		}
 		chains = append(chains, []unit{u})
 	}
 	fresh = once(append(fresh, b.withoutRow(ctx, check)...), len(msgs))
@@ -122,6 +144,9 @@ func (b *batch) plan(ctx context.Context, msgs []hook.Received) (chains [][]unit
 	for _, u := range fresh {
 		if u.h.ComparesChanges() || u.h.Snoozed() > 0 {
 			judged[u.h.ID] = append(judged[u.h.ID], u)
+			continue
+		}
+		if u.thrice && !b.claimFirst(ctx, &u) {
 			continue
 		}
 		chains = append(chains, []unit{u})
@@ -191,8 +216,43 @@ func (b *batch) withoutRow(ctx context.Context, units []unit) []unit {
 	return slices.DeleteFunc(units, func(u unit) bool { return have[u.key()] })
 }
 
-// run makes the attempts of all chains and records their outcomes.
-func (b *batch) run(ctx context.Context, chains [][]unit) {
+// setAside chooses one of the suspects and parks the others, before anything is
+// attempted: or one row that kills its process would take along those that are
+// woken with it, again and again, until all of them have ended as crashed.
+func (b *batch) setAside(ctx context.Context) {
+	for i, u := range b.suspects {
+		if i == 0 {
+			b.suspect = &u
+			continue
+		}
+		if err := b.s.park(ctx, u); err != nil {
+			b.fail(u.msg, err)
+		}
+	}
+}
+
+// claimFirst stores the row of a first attempt before it is made, claimed (W1).
+// Should the process die of it, the row carries the delivery from there, and its
+// claims are counted; without one its message would take those that come with it
+// along, until all are dead letters. It is false when there is nothing to
+// attempt.
+func (b *batch) claimFirst(ctx context.Context, u *unit) bool {
+	d := b.s.claimedRow(ctx, u.h, u.ev)
+	var created bool
+	err := b.s.persist(ctx, "record delivery", func() (err error) {
+		created, err = b.s.o.Store.CreateDelivery(ctx, d, b.s.nowMS())
+		return err
+	})
+	if err != nil {
+		b.fail(u.msg, err)
+	}
+	u.row = &d
+	return created && err == nil
+}
+
+// run makes the attempts of all chains and records their outcomes. Their slots
+// were read at looked or later.
+func (b *batch) run(ctx context.Context, chains [][]unit, looked time.Time) {
 	work, cancel := ctx, context.CancelFunc(func() {})
 	if end, ok := ctx.Deadline(); ok {
 		work, cancel = context.WithDeadline(ctx, end.Add(-Margin)) // time left to record outcomes
@@ -202,8 +262,9 @@ func (b *batch) run(ctx context.Context, chains [][]unit) {
 	var wg sync.WaitGroup
 	for _, chain := range chains {
 		wg.Go(func() {
+			news := news{newest: chain[len(chain)-1].ev.ID, looked: looked}
 			for _, u := range chain {
-				if err := b.attempt(ctx, work, u); err != nil {
+				if err := b.attempt(ctx, work, u, &news); err != nil {
 					b.fail(u.msg, err)
 				}
 			}
@@ -213,8 +274,8 @@ func (b *batch) run(ctx context.Context, chains [][]unit) {
 }
 
 // attempt waits for a place, makes one attempt and records what came of it. ctx
-// is the invocation's, work ends a margin before it.
-func (b *batch) attempt(ctx, work context.Context, u unit) error {
+// is the invocation's, work ends a margin before it; n is of the unit's chain.
+func (b *batch) attempt(ctx, work context.Context, u unit, n *news) error {
 	s := b.s
 	if s.held(u) {
 		return s.parkForBreaker(ctx, u)
@@ -229,6 +290,16 @@ func (b *batch) attempt(ctx, work context.Context, u unit) error {
 		return s.parkForBreaker(ctx, u)
 	case !s.fits(work, u.h):
 		return s.park(ctx, u)
+	}
+	// Now, not when it was claimed: it may have waited for its place, or behind
+	// others of its slot, for as long as they took.
+	switch old, err := s.behind(ctx, u, n); {
+	case err != nil:
+		return err // the claim stays: the sweep wakes the row when the lease is over
+	case old:
+		d := *u.row
+		end(&d, hook.Superseded, hook.ReasonNewer, s.o.Now())
+		return s.write(ctx, u, d)
 	}
 	at := s.o.Now()
 	out := s.o.Action.Do(work, u.h, u.ev, at)

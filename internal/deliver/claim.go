@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"eventhooks/internal/hook"
 	"eventhooks/internal/record"
@@ -125,4 +126,32 @@ func (s *Service) hookOf(ctx context.Context, id string, gen int64) (h hook.Hook
 		return h, hook.Failed, hook.ReasonHookDeleted, nil
 	}
 	return h, hook.Pending, "", nil
+}
+
+// news is what is known of the slot of a chain.
+type news struct {
+	newest string    // the last event of the chain
+	looked time.Time // when the slot was last read
+	old    bool      // something newer than the chain was admitted
+}
+
+// newsAge is how old what is known of a slot may be when an event is told.
+const newsAge = time.Second
+
+// behind reports whether an event of the unit's slot that is newer than all of
+// its chain was admitted meanwhile: telling this one after it would be old news.
+func (s *Service) behind(ctx context.Context, u unit, n *news) (bool, error) {
+	now := s.o.Now()
+	if u.row == nil || u.row.SlotKey == "" || u.row.Run > 1 {
+		return false, nil
+	}
+	if n.old || now.Sub(n.looked) < newsAge {
+		return n.old, nil
+	}
+	slots, err := s.o.Store.Slots(ctx, u.row.HookID, []string{u.row.SlotKey}, now.UnixMilli())
+	if err != nil {
+		return false, fmt.Errorf("read slot: %w", err)
+	}
+	n.looked, n.old = now, slots[u.row.SlotKey].By > n.newest
+	return n.old, nil
 }

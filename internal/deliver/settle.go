@@ -29,6 +29,15 @@ func newRow(h hook.Hook, ev hook.Event, now time.Time) hook.Delivery {
 	}
 }
 
+// claimedRow returns the row of a delivery that is attempted by this invocation,
+// claimed from its first moment.
+func (s *Service) claimedRow(ctx context.Context, h hook.Hook, ev hook.Event) hook.Delivery {
+	now := s.o.Now()
+	d := newRow(h, ev, now)
+	d.Tries, d.LeaseMS, d.WakeMS, d.DueMS = 1, s.leaseMS(ctx), s.leaseMS(ctx), now.UnixMilli()
+	return d
+}
+
 // logged writes what the functions of a lambda hook logged into our log: that
 // is why they do.
 func (s *Service) logged(ctx context.Context, u unit, lines []hook.LogLine) {
@@ -171,7 +180,7 @@ func (s *Service) write(ctx context.Context, u unit, d hook.Delivery) error {
 			return err
 		}
 	}
-	if d.Status == hook.Failed && (d.SlotKey != "" || d.SnoozeKey != "") {
+	if (d.Status == hook.Failed || d.Status == hook.Superseded) && (d.SlotKey != "" || d.SnoozeKey != "") {
 		// First (W9): a crash before the row is written leaves it pending, and
 		// giving back twice is harmless. The other order could leave a window
 		// open that silences the next event though nobody was told.

@@ -17,7 +17,7 @@ const (
 	sweepRows   = 2000 // rows woken in one sweep; the next one goes on
 	nudgeFirst  = 15 * time.Minute
 	nudgeLatest = 4 * time.Hour
-	// nudgesAtOnce bounds the writes in flight.
+	// nudgesAtOnce bounds the rows, and the breakers, in hand.
 	nudgesAtOnce = 16
 	// overdueAfter is how late a row is that tells of sweeps that do not keep up.
 	overdueAfter = 5 * time.Minute
@@ -142,18 +142,25 @@ func (s *Service) sweepBreakers(ctx context.Context) (open map[string]bool, err 
 		return nil, fmt.Errorf("read breakers: %w", err)
 	}
 	open = map[string]bool{}
-	var errs []error
-	for _, b := range all {
+	errs := make([]error, len(all))
+	var wg sync.WaitGroup
+	places := make(chan struct{}, nudgesAtOnce)
+	for i, b := range all {
 		if b.State == hook.BreakerOpen {
 			open[b.HookID] = true
 		}
 		if b.WakeMS > now {
 			continue
 		}
-		if err := s.tendBreaker(ctx, b); err != nil && !errors.Is(err, hook.ErrStale) { // else someone else does
-			errs = append(errs, fmt.Errorf("breaker of hook %s: %w", b.HookID, err))
-		}
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			if err := s.tendBreaker(ctx, b); err != nil && !errors.Is(err, hook.ErrStale) { // else someone else does
+				errs[i] = fmt.Errorf("breaker of hook %s: %w", b.HookID, err)
+			}
+		})
 	}
+	wg.Wait()
 	return open, errors.Join(errs...)
 }
 

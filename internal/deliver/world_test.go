@@ -206,7 +206,7 @@ func (w *world) run(d time.Duration) {
 		if w.fault.dead() {
 			return
 		}
-		if err := w.svc.Sweep(w.ctx); err != nil && !w.fault.dead() {
+		if err := w.svc.Sweep(w.ctx); err != nil && !w.fault.dead() && w.fault.trouble == nil {
 			w.t.Fatal(err)
 		}
 		w.settle()
@@ -293,9 +293,15 @@ type fault struct {
 	effects []string
 	died    bool
 	kill    func()
+	// trouble, when set, makes effects fail while the process goes on: with an
+	// error the effect is lost, or, with done, only its answer.
+	trouble func(n int, name string) (done bool, err error)
 }
 
-var errDead = errors.New("the process is dead")
+var (
+	errDead = errors.New("the process is dead")
+	errLost = errors.New("no answer")
+)
 
 // effect runs one write or send. Once dead, nothing takes effect any more.
 func (f *fault) effect(name string, do func() error) error {
@@ -305,6 +311,14 @@ func (f *fault) effect(name string, do func() error) error {
 		return errDead
 	}
 	f.effects = append(f.effects, name)
+	if f.trouble != nil {
+		if done, err := f.trouble(len(f.effects), name); err != nil {
+			if done {
+				_ = do() // what came of it is what the caller does not hear
+			}
+			return err
+		}
+	}
 	if len(f.effects) != f.at {
 		return do()
 	}
@@ -391,7 +405,7 @@ type faultQueue struct {
 
 func (q *faultQueue) Send(ctx context.Context, msgs []hook.Message) (failed []int, err error) {
 	err = q.f.effect("send:"+q.name, func() error { failed, err = q.Queue.Send(ctx, msgs); return err })
-	if errors.Is(err, errDead) {
+	if errors.Is(err, errDead) || errors.Is(err, errLost) {
 		failed = nil
 		for i := range msgs {
 			failed = append(failed, i)
