@@ -18,7 +18,7 @@ import (
 // message is among them, so that it ends in the dead-letter queue.
 func (s *Service) Deliver(ctx context.Context, msgs []hook.Received) (failed []string) {
 	defer s.report()
-	b := &batch{s: s, ids: make(map[string]error, len(msgs)), places: newPlaces()}
+	b := &batch{s: s, ids: make(map[string]error, len(msgs))}
 	if err := s.feed.Refresh(ctx); err != nil {
 		// Without the hooks nothing can be decided; the messages come again.
 		s.o.Log.ErrorContext(ctx, "hooks cannot be read", slog.Any("err", err))
@@ -49,8 +49,7 @@ func (s *Service) Deliver(ctx context.Context, msgs []hook.Received) (failed []s
 
 // batch is the work of one invocation.
 type batch struct {
-	s      *Service
-	places *places
+	s *Service
 
 	mu  sync.Mutex
 	ids map[string]error // messages that must come again, and why
@@ -280,11 +279,12 @@ func (b *batch) attempt(ctx, work context.Context, u unit, n *news) error {
 	if s.held(u) {
 		return s.parkForBreaker(ctx, u)
 	}
-	release, ok := b.places.enter(work, u.h.ID)
+	release, ok := s.places.enter(work, u.h.ID)
 	if !ok {
 		return s.park(ctx, u)
 	}
 	defer release()
+	s.breakers.await(work, u.h)
 	switch {
 	case s.held(u): // it opened while the unit waited for a place
 		return s.parkForBreaker(ctx, u)

@@ -46,8 +46,12 @@ type breakerNote struct {
 	gen      int64
 	state    hook.BreakerState
 	readMS   int64 // when that was read
+	count    int64 // that the store had then
 	failures int64 // seen here and not counted in the store yet
-	counting bool  // someone is counting: who fails meanwhile leaves it to them
+	// counting is closed when whoever counts has done so, and nil when nobody
+	// does: who fails meanwhile leaves it to them. underway is what they count.
+	counting chan struct{}
+	underway int64
 }
 
 // maxBreakers bounds the memory; beyond it everything is forgotten, and learned
@@ -62,6 +66,9 @@ func (b *breakers) note(h hook.Hook) *breakerNote {
 		return n
 	}
 	if b.m == nil || len(b.m) >= maxBreakers {
+		for _, n := range b.m {
+			n.counted()
+		}
 		b.m = map[string]*breakerNote{}
 	}
 	n = &breakerNote{gen: h.Gen, state: hook.BreakerClosed}
@@ -85,11 +92,32 @@ func (b *breakers) old(h hook.Hook, now int64) bool {
 	return n != nil && n.gen == h.Gen && n.state == hook.BreakerOpen && now-n.readMS >= breakerTrust.Milliseconds()
 }
 
-func (b *breakers) learn(h hook.Hook, state hook.BreakerState, now int64) {
+func (b *breakers) learn(h hook.Hook, is hook.Breaker, now int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := b.note(h)
-	n.state, n.readMS = state, now
+	n.state, n.count, n.readMS = is.State, is.Count, now
+}
+
+// await waits while failures are counted that may open the hook's breaker, so
+// that no more attempts begin than were in flight when it was due.
+func (b *breakers) await(ctx context.Context, h hook.Hook) {
+	for {
+		b.mu.Lock()
+		var counted chan struct{}
+		if n := b.m[h.ID]; n != nil && n.gen == h.Gen && n.state != hook.BreakerOpen && n.count+n.underway+n.failures >= BreakerFailures {
+			counted = n.counting
+		}
+		b.mu.Unlock()
+		if counted == nil {
+			return
+		}
+		select {
+		case <-counted:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // forget is what a success does. It reports whether anything was known.
@@ -98,7 +126,11 @@ func (b *breakers) forget(h hook.Hook) bool {
 	defer b.mu.Unlock()
 	n := b.m[h.ID]
 	delete(b.m, h.ID)
-	return n != nil && n.gen == h.Gen
+	if n == nil {
+		return false
+	}
+	n.counted()
+	return n.gen == h.Gen
 }
 
 // fail notes a failure, and returns how many the caller is to count in the
@@ -111,17 +143,24 @@ func (b *breakers) fail(h hook.Hook) int64 {
 		return 0
 	}
 	n.failures++
-	if n.counting {
+	if n.counting != nil {
 		return 0
 	}
-	n.counting = true
+	n.counting = make(chan struct{})
 	return n.take()
 }
 
 func (n *breakerNote) take() int64 {
-	count := n.failures
-	n.failures = 0
-	return count
+	n.underway, n.failures = n.failures, 0
+	return n.underway
+}
+
+// counted lets those go on who wait for the count.
+func (n *breakerNote) counted() {
+	if n.counting != nil { // else it has been forgotten meanwhile
+		close(n.counting)
+		n.counting = nil
+	}
 }
 
 // counted returns how many failures came while the caller was counting; after
@@ -130,11 +169,12 @@ func (b *breakers) counted(h hook.Hook) int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := b.note(h)
-	if n.failures == 0 || n.state == hook.BreakerOpen {
-		n.counting, n.failures = false, 0
-		return 0
+	if n.failures > 0 && n.state != hook.BreakerOpen {
+		return n.take()
 	}
-	return n.take()
+	n.underway, n.failures = 0, 0
+	n.counted()
+	return 0
 }
 
 // refreshBreakers reads the breakers again that have been open for a while, of
@@ -161,7 +201,7 @@ func (s *Service) readBreaker(ctx context.Context, h hook.Hook) (hook.Breaker, e
 	b, err := s.o.Store.Breaker(ctx, h.ID, h.Gen, s.nowMS())
 	switch {
 	case err == nil:
-		s.breakers.learn(h, b.State, s.nowMS())
+		s.breakers.learn(h, b, s.nowMS())
 	case errors.Is(err, hook.ErrNotFound):
 		s.breakers.forget(h)
 	}
@@ -181,7 +221,7 @@ func (s *Service) attemptFailed(ctx context.Context, u unit, fault string) {
 			s.o.Log.WarnContext(ctx, "failures not counted", slog.String("hook_id", u.h.ID), slog.Any("err", err))
 			continue
 		}
-		s.breakers.learn(u.h, b.State, s.nowMS())
+		s.breakers.learn(u.h, b, s.nowMS())
 		if b.State == hook.BreakerOpen || b.Count < BreakerFailures {
 			continue
 		}
@@ -205,7 +245,7 @@ func (s *Service) openBreaker(ctx context.Context, h hook.Hook, b hook.Breaker, 
 	now := s.nowMS()
 	b.State, b.OpenedMS, b.WakeMS = hook.BreakerOpen, now, now+probeEvery.Milliseconds()
 	b.Event, b.Seq = "", 0
-	_, err = s.o.Store.UpdateBreaker(ctx, b, now)
+	opened, err := s.o.Store.UpdateBreaker(ctx, b, now)
 	if errors.Is(err, hook.ErrStale) { // someone else opened it, or succeeded
 		_, err = s.readBreaker(ctx, h)
 		if errors.Is(err, hook.ErrNotFound) {
@@ -216,7 +256,7 @@ func (s *Service) openBreaker(ctx context.Context, h hook.Hook, b hook.Breaker, 
 	if err != nil {
 		return err
 	}
-	s.breakers.learn(h, hook.BreakerOpen, now)
+	s.breakers.learn(h, opened, now)
 	s.count(metricOpened, 1)
 	s.o.Log.LogAttrs(ctx, slog.LevelWarn, "breaker opened",
 		slog.String("hook_id", h.ID), slog.Int64("failures", b.Count), slog.String("err", fault))

@@ -153,7 +153,7 @@ func (g *gauge) Do(_ context.Context, _ hook.Hook, _ hook.Event, _ time.Time) ho
 			break
 		}
 	}
-	time.Sleep(time.Second) // in the bubble's time
+	time.Sleep(deliver.Patience / 2) // in the bubble's time
 	g.now.Add(-1)
 	return hook.Outcome{Verdict: hook.Success, Code: 200}
 }

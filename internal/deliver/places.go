@@ -6,25 +6,27 @@ import (
 	"time"
 )
 
-// Bounds of the attempts that one invocation has in flight.
+// Bounds of the attempts that a process has in flight. In Lambda it has one
+// invocation at a time, so they are that one's.
 const (
 	MaxInFlight        = 64 // that wait for their answer for less than Patience
 	MaxInFlightPerHook = 8
 	MaxOpen            = 256 // in all: each holds a connection
 	// Patience is how long an attempt may be without an answer before others
 	// stop waiting for it.
-	Patience = 2 * time.Second
+	Patience = time.Second
 )
 
 // places bounds the attempts in flight, in a way that one that hangs does not
 // keep others waiting: after Patience it no longer counts among MaxInFlight, and
-// who waits for a place of a hook all of whose attempts hang is told so.
+// who waits for a place of a hook all of whose attempts hang is told so. It is
+// safe for concurrent use.
 type places struct {
 	busy chan struct{} // of attempts that have not taken Patience yet
 	open chan struct{} // of all
 
 	mu    sync.Mutex
-	gates map[string]*gate // by hook
+	gates map[string]*gate // by hook; those in use
 }
 
 func newPlaces() *places {
@@ -37,29 +39,39 @@ func newPlaces() *places {
 // gate holds the places of one hook.
 type gate struct {
 	slots chan struct{}
+	users int // who is in or waits; places.mu guards it
 
 	mu       sync.Mutex
 	starting int       // places whose attempt has not begun
 	began    time.Time // when the last attempt began
 }
 
-func (p *places) gate(hookID string) *gate {
+// gate returns the hook's gate, to be given back by done.
+func (p *places) gate(hookID string) (g *gate, done func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	g := p.gates[hookID]
+	g = p.gates[hookID]
 	if g == nil {
 		g = &gate{slots: make(chan struct{}, MaxInFlightPerHook)}
 		p.gates[hookID] = g
 	}
-	return g
+	g.users++
+	return g, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if g.users--; g.users == 0 {
+			delete(p.gates, hookID)
+		}
+	}
 }
 
 // enter waits for a place, of the hook first, so that the many units of one hook
 // wait at its own gate. The attempt begins when it returns; release gives the
 // place back. It is false when ctx ends first, or all attempts of the hook hang.
 func (p *places) enter(ctx context.Context, hookID string) (release func(), ok bool) {
-	g := p.gate(hookID)
+	g, done := p.gate(hookID)
 	if !g.take(ctx) {
+		done()
 		return nil, false
 	}
 	for i, c := range []chan struct{}{p.busy, p.open} {
@@ -70,6 +82,7 @@ func (p *places) enter(ctx context.Context, hookID string) (release func(), ok b
 				<-p.busy
 			}
 			g.leave(true)
+			done()
 			return nil, false
 		}
 	}
@@ -81,6 +94,7 @@ func (p *places) enter(ctx context.Context, hookID string) (release func(), ok b
 		idle()
 		<-p.open
 		g.leave(false)
+		done()
 	}, true
 }
 

@@ -98,6 +98,8 @@ type Service struct {
 	hooks *hooks
 	feed  *feed.Feed
 
+	places    *places
+	outbox    outbox
 	open      windows
 	breakers  breakers
 	disabling versions
@@ -123,8 +125,10 @@ func New(o Options) (*Service, error) {
 	}
 	h := newHooks()
 	return &Service{
-		o:     o,
-		hooks: h,
+		o:      o,
+		hooks:  h,
+		places: newPlaces(),
+		outbox: outbox{lead: make(chan struct{}, 1)},
 		feed:  feed.New(o.Store, hook.FeedHooks, []string{hook.KindHook, hook.KindSource}, h, o.Now),
 	}, nil
 }

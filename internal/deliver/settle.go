@@ -236,19 +236,6 @@ func (s *Service) write(ctx context.Context, u unit, d hook.Delivery) error {
 	return nil
 }
 
-// wake sets the alarm clock for a pending row. A failure is only logged: the
-// sweep finds the row.
-func (s *Service) wake(ctx context.Context, d hook.Delivery) {
-	delay := max(0, time.Duration(d.DueMS-s.nowMS())*time.Millisecond)
-	failed, err := s.o.Retry.Send(ctx, []hook.Message{{
-		Body: message.Wake(hook.Wake{DeliveryKey: d.Key(), Seq: d.Seq}), Group: d.HookID, Delay: delay,
-	}})
-	if err != nil || len(failed) > 0 {
-		s.o.Log.WarnContext(ctx, "wake-up not sent; the sweep will find the row",
-			slog.String("hook_id", d.HookID), slog.String("event_id", d.Event.ID), slog.Any("err", err))
-	}
-}
-
 // recordSuccess writes a delivered row (W4). When the store does not take it,
 // the row goes to the queue, and the message comes again as well: whichever
 // arrives first ends the delivery.

@@ -3,9 +3,11 @@ package env
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/url"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 )
 
 // AWS returns the configuration of a client: the region and the credentials
@@ -17,7 +19,8 @@ import (
 // millisecond of every start for ways to sign in that Lambda never uses.
 func (s *Settings) AWS(service string) aws.Config {
 	cfg := aws.Config{
-		Region: s.String("AWS_REGION"),
+		Region:     s.String("AWS_REGION"),
+		HTTPClient: client,
 		Credentials: aws.NewCredentialsCache(credentials{aws.Credentials{
 			AccessKeyID:     s.String("AWS_ACCESS_KEY_ID"),
 			SecretAccessKey: s.String("AWS_SECRET_ACCESS_KEY"),
@@ -38,6 +41,15 @@ func (s *Settings) AWS(service string) aws.Config {
 	}
 	return cfg
 }
+
+// client keeps as many connections as deliver has attempts in flight, for each
+// ends in a write. The SDK's own keeps 10, and makes a new one, TLS included, for
+// every request beyond.
+var client = awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+	t.MaxIdleConns, t.MaxIdleConnsPerHost = 2*idleConns, idleConns
+})
+
+const idleConns = 64
 
 // credentials are what the environment held at the start. Lambda starts a new
 // process before they expire.
