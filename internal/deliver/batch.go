@@ -279,11 +279,12 @@ func (b *batch) attempt(ctx, work context.Context, u unit, n *news) error {
 	if s.held(u) {
 		return s.parkForBreaker(ctx, u)
 	}
-	release, ok := s.places.enter(work, u.h.ID)
+	leave, ok := s.places.enter(work, u.h.ID)
 	if !ok {
 		return s.park(ctx, u)
 	}
-	defer release()
+	answered := false
+	defer func() { leave(answered) }()
 	s.breakers.await(work, u.h)
 	switch {
 	case s.held(u): // it opened while the unit waited for a place
@@ -303,6 +304,7 @@ func (b *batch) attempt(ctx, work context.Context, u unit, n *news) error {
 	}
 	at := s.o.Now()
 	out := s.o.Action.Do(work, u.h, u.ev, at)
+	answered = out.Verdict == hook.Success || out.Code > 0 || !u.h.Calls()
 	s.logged(ctx, u, out.Log)
 	if out.Verdict == hook.Unmade {
 		return s.park(ctx, u)

@@ -43,7 +43,8 @@ type gate struct {
 
 	mu       sync.Mutex
 	starting int       // places whose attempt has not begun
-	began    time.Time // when the last attempt began
+	running  int       // attempts
+	since    time.Time // of the last answer, or when attempts began to run
 }
 
 // gate returns the hook's gate, to be given back by done.
@@ -66,9 +67,10 @@ func (p *places) gate(hookID string) (g *gate, done func()) {
 }
 
 // enter waits for a place, of the hook first, so that the many units of one hook
-// wait at its own gate. The attempt begins when it returns; release gives the
-// place back. It is false when ctx ends first, or all attempts of the hook hang.
-func (p *places) enter(ctx context.Context, hookID string) (release func(), ok bool) {
+// wait at its own gate. The attempt begins when it returns; leave gives the place
+// back, and says whether the attempt was answered. It is false when ctx ends
+// first, or the hook hangs.
+func (p *places) enter(ctx context.Context, hookID string) (leave func(answered bool), ok bool) {
 	g, done := p.gate(hookID)
 	if !g.take(ctx) {
 		done()
@@ -81,7 +83,7 @@ func (p *places) enter(ctx context.Context, hookID string) (release func(), ok b
 			if i == 1 {
 				<-p.busy
 			}
-			g.leave(true)
+			g.giveUp()
 			done()
 			return nil, false
 		}
@@ -89,11 +91,11 @@ func (p *places) enter(ctx context.Context, hookID string) (release func(), ok b
 	g.begin()
 	idle := sync.OnceFunc(func() { <-p.busy })
 	late := time.AfterFunc(Patience, idle)
-	return func() {
+	return func(answered bool) {
 		late.Stop()
 		idle()
 		<-p.open
-		g.leave(false)
+		g.leave(answered)
 		done()
 	}, true
 }
@@ -129,31 +131,42 @@ func (g *gate) take(ctx context.Context) bool {
 	}
 }
 
-// hangsIn returns after how long all attempts of the hook hang if none of them
-// ends before: Patience after the last of them began, for then the others have
-// taken longer.
+// hangsIn returns after how long the hook hangs if no answer comes before: all its
+// places are held, and for Patience nobody has got one. An attempt that ends
+// without an answer makes room for one that will hardly get any.
 func (g *gate) hangsIn() time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.starting > 0 {
 		return Patience
 	}
-	return Patience - time.Since(g.began)
+	return Patience - time.Since(g.since)
 }
 
 func (g *gate) begin() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.starting--
-	g.began = time.Now()
+	if g.running == 0 {
+		g.since = time.Now()
+	}
+	g.running++
 }
 
-// leave gives a place back, of an attempt that had not begun or that ended.
-func (g *gate) leave(starting bool) {
+func (g *gate) leave(answered bool) {
 	g.mu.Lock()
-	if starting {
-		g.starting--
+	g.running--
+	if answered {
+		g.since = time.Now()
 	}
+	g.mu.Unlock()
+	<-g.slots
+}
+
+// giveUp gives a place back whose attempt has not begun.
+func (g *gate) giveUp() {
+	g.mu.Lock()
+	g.starting--
 	g.mu.Unlock()
 	<-g.slots
 }
