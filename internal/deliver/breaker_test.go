@@ -23,12 +23,16 @@ import (
 // receivers is an Action whose hooks each answer as told: 200, unless the hook is
 // among the dead ones.
 type receivers struct {
+	w     *world
 	mu    sync.Mutex
 	dead  map[string]hook.Outcome // by hook
 	calls []call
 }
 
 func (r *receivers) Do(_ context.Context, h hook.Hook, ev hook.Event, at time.Time) hook.Outcome {
+	if r.w.fault.dead() {
+		return hook.Outcome{Error: "dead"}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calls = append(r.calls, call{hook.DeliveryKey{HookID: h.ID, EventID: ev.ID}, at})
@@ -72,7 +76,7 @@ var unavailable = hook.Outcome{Verdict: hook.Retryable, Code: 503, Error: "the r
 func newReceivers(t *testing.T) (*world, *receivers) {
 	t.Helper()
 	w := newWorld(t)
-	r := &receivers{dead: map[string]hook.Outcome{}}
+	r := &receivers{w: w, dead: map[string]hook.Outcome{}}
 	w.o.Action = r
 	w.restart()
 	return w, r
@@ -460,6 +464,76 @@ func TestBreaker_probes(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A breaker opens, probes, closes, releases and is forgotten while the process
+// dies at each of its writes and sends in turn, before and after it took effect:
+// all is told in the end, and who listens is told once of each.
+func TestBreaker_everySingleCrash(t *testing.T) {
+	play := func(t *testing.T, at int, after bool) (died bool) {
+		w, r := newReceivers(t)
+		operator, h := w.hook(listens), w.hook(nil)
+		r.kill(h, unavailable)
+		w.fault.at, w.fault.after = at, after
+		alive := func(do func()) {
+			for do(); w.fault.dead(); do() {
+				died = true
+				w.fault.revive()
+				w.restart()
+			}
+		}
+		evs := w.many(deliver.BreakerFailures + 3)
+		for _, ev := range evs {
+			w.post(ev)
+			alive(w.settle)
+		}
+		for begun := w.clock(); w.clock().Before(begun.Add(80 * time.Minute)); {
+			for range 2 {
+				w.advance(30 * time.Second)
+				alive(w.settle)
+			}
+			if w.clock().Equal(begun.Add(3 * time.Minute)) {
+				r.revive(h)
+			}
+			alive(func() {
+				if err := w.svc.Sweep(w.ctx); err != nil && !w.fault.dead() {
+					t.Error(err)
+				}
+			})
+			alive(w.settle)
+			if w.clock().After(begun.Add(visibility+3*time.Minute)) && w.breaker(h).Rev == 0 && w.countRows(h, evs, hook.Delivered) == len(evs) {
+				break
+			}
+		}
+		if n := w.countRows(h, evs, hook.Delivered); n != len(evs) || w.breaker(h).Rev != 0 {
+			t.Errorf("%d of %d delivered, breaker %+v; want all, and none", n, len(evs), w.breaker(h))
+		}
+		if told := w.told(operator); len(told["breaker-opened"]) != 1 || len(told["breaker-closed"]) != 1 {
+			t.Errorf("told %v; want one opening and one closing", told)
+		}
+		// The death repeats at most the attempts that were in flight.
+		if n, most := len(r.of(h)), 2*len(evs)+8; n > most {
+			t.Errorf("%d attempts; want at most %d", n, most)
+		}
+		return died
+	}
+	for _, after := range []bool{false, true} {
+		for first := 1; first <= 8; first++ { // so that they run at the same time
+			t.Run(fmt.Sprintf("from effect %d on, after it: %v", first, after), func(t *testing.T) {
+				t.Parallel()
+				at := first
+				for play(t, at, after) {
+					if t.Failed() {
+						t.Fatalf("death at effect %d", at)
+					}
+					at += 8
+				}
+				if at == first {
+					t.Error("the process never died: nothing was tested")
+				}
+			})
+		}
+	}
 }
 
 func TestBreaker_costOfABacklog(t *testing.T) {

@@ -79,11 +79,19 @@ func (w *world) many(n int) (evs []hook.Event) {
 	return evs
 }
 
-// count returns how many of the hook's deliveries have the status.
+// countRows returns how many of the hook's deliveries have the status.
 func (w *world) countRows(h hook.Hook, evs []hook.Event, status hook.Status) (n int) {
 	w.t.Helper()
-	for _, ev := range evs {
-		if w.row(h, ev).Status == status {
+	keys := make([]hook.DeliveryKey, len(evs))
+	for i, ev := range evs {
+		keys[i] = hook.DeliveryKey{HookID: h.ID, EventID: ev.ID}
+	}
+	rows, err := w.store.Deliveries(w.t.Context(), keys, w.clock().UnixMilli())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, d := range rows {
+		if d.Status == status {
 			n++
 		}
 	}

@@ -397,6 +397,25 @@ func (s *faultStore) GiveBack(ctx context.Context, d hook.Delivery) error {
 	return s.f.effect("W9", func() error { return s.Store.GiveBack(ctx, d) })
 }
 
+func (s *faultStore) CountFailures(ctx context.Context, hookID string, gen, n, now int64) (b hook.Breaker, err error) {
+	err = s.f.effect("W11", func() error { b, err = s.Store.CountFailures(ctx, hookID, gen, n, now); return err })
+	return b, err
+}
+
+func (s *faultStore) UpdateBreaker(ctx context.Context, b hook.Breaker, now int64) (updated hook.Breaker, err error) {
+	err = s.f.effect("W12", func() error { updated, err = s.Store.UpdateBreaker(ctx, b, now); return err })
+	return updated, err
+}
+
+func (s *faultStore) DeleteBreaker(ctx context.Context, b hook.Breaker) error {
+	return s.f.effect("W12", func() error { return s.Store.DeleteBreaker(ctx, b) })
+}
+
+func (s *faultStore) Write(ctx context.Context, feed hook.Feed, changes []hook.Change, rows []hook.Delivery, now int64) (epoch int64, err error) {
+	err = s.f.effect("W8", func() error { epoch, err = s.Store.Write(ctx, feed, changes, rows, now); return err })
+	return epoch, err
+}
+
 type faultQueue struct {
 	*boltqueue.Queue
 	f    *fault
