@@ -538,7 +538,7 @@ func TestDeliver_everySingleCrash(t *testing.T) {
 			t.Run(kind+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				crashes := 0
-				for at := 1; ; at++ {
+				for at := 1; ; at += stride() {
 					died := false
 					for _, after := range []bool{false, true} {
 						w := newWorld(t)

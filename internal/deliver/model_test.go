@@ -98,7 +98,7 @@ func (m memory) failed(ev hook.Event) {
 // the model. EVENTHOOKS_TRIALS sets how many sequences are tried,
 // EVENTHOOKS_SEED where they begin.
 func TestModel(t *testing.T) {
-	trials, seed := 400, uint64(1)
+	trials, seed := modelTrials, uint64(1)
 	if n, err := strconv.Atoi(os.Getenv("EVENTHOOKS_TRIALS")); err == nil {
 		trials, seed = n, uint64(time.Now().UnixNano())
 	}

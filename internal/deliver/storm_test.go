@@ -83,7 +83,7 @@ func TestDeliver_storm(t *testing.T) {
 			w.o.Store = c
 			w.restart()
 			h := w.hook(tt.edit)
-			const events, batch = 10_000, 250 // five messages of fifty
+			const events, batch = stormEvents, 250 // five messages of fifty
 			for n := 0; n < events; n += batch {
 				evs := w.many(batch)
 				w.post(evs...)

@@ -1,0 +1,13 @@
+//go:build race
+
+package deliver_test
+
+// Under the race detector each story takes ten times as long, and what it looks
+// for shows in any of them.
+const (
+	everyNth     = 8
+	modelTrials  = 40
+	backlogRows  = 300
+	stormEvents  = 1_000
+	releasedRows = 1_100
+)
