@@ -107,7 +107,7 @@ func Tables(config, state string) []*dynamodb.CreateTableInput {
 			},
 			KeySchema: key("pk", "sk"),
 			GlobalSecondaryIndexes: []types.GlobalSecondaryIndex{
-				{IndexName: aws.String("due"), KeySchema: key("wake_shard", "wake_at"), Projection: including("seq", "status", "nudges", "deadline_ms")},
+				{IndexName: aws.String("due"), KeySchema: key("wake_shard", "wake_at"), Projection: including("seq", "status", "nudges", "deadline_ms", "reason")},
 				{IndexName: aws.String("status"), KeySchema: key("status_key", "sk"), Projection: including("due_ms", "reason", "wake_at", "seq", "nudges", "deadline_ms", "lease_ms")},
 			},
 		},

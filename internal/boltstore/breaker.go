@@ -81,6 +81,9 @@ func (s *Store) CountFailures(ctx context.Context, hookID string, gen, n, now in
 			if !there || b.State == hook.BreakerClosed && b.LastMS <= now-hook.BreakerMemory.Milliseconds() {
 				b = hook.Breaker{HookID: hookID, Gen: gen, Rev: b.Rev + 1, State: hook.BreakerClosed, SinceMS: now}
 			}
+			if b.SinceMS == 0 {
+				b.SinceMS = now
+			}
 			b.Count += n
 			b.LastMS = max(b.LastMS, now)
 			return s.putBreaker(tx, key, b)

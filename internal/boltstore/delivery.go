@@ -99,6 +99,7 @@ func dueDoc(d hook.Delivery) []byte {
 	w.int(d.Seq)
 	w.int(d.Nudges)
 	w.int(d.DeadlineMS)
+	w.text(d.Reason)
 	return w.b
 }
 
@@ -293,7 +294,7 @@ func (s *Store) OverdueDeliveries(ctx context.Context, shard int, now int64, lim
 			r := reader{b: v}
 			o := hook.Overdue{WakeMS: wake}
 			o.HookID, o.EventID = splitKey(key)
-			o.Seq, o.Nudges, o.DeadlineMS = r.int(), r.int(), r.int()
+			o.Seq, o.Nudges, o.DeadlineMS, o.Reason = r.int(), r.int(), r.int(), r.text()
 			if r.err != nil {
 				return r.err
 			}
@@ -413,14 +414,14 @@ func (s *Store) PendingDeliveries(ctx context.Context, hookID, after string, lim
 		waiting, more = s.stale.list(waiting, more, listQuery{hookID, hook.Pending, after, limit, noTime, oldestFirst})
 	}
 	for _, d := range waiting {
-		page = append(page, hook.Waiting{Overdue: toOverdue(d), DueMS: d.DueMS, LeaseMS: d.LeaseMS, Reason: d.Reason})
+		page = append(page, hook.Waiting{Overdue: toOverdue(d), DueMS: d.DueMS, LeaseMS: d.LeaseMS})
 	}
 	return page, more, nil
 }
 
 // toOverdue is what the indexes tell of a pending row.
 func toOverdue(d hook.Delivery) hook.Overdue {
-	return hook.Overdue{Wake: hook.Wake{DeliveryKey: d.Key(), Seq: d.Seq}, WakeMS: d.WakeMS, Nudges: d.Nudges, DeadlineMS: d.DeadlineMS}
+	return hook.Overdue{Wake: hook.Wake{DeliveryKey: d.Key(), Seq: d.Seq}, WakeMS: d.WakeMS, Nudges: d.Nudges, DeadlineMS: d.DeadlineMS, Reason: d.Reason}
 }
 
 // seekBefore moves the cursor to the last key with the prefix that is less

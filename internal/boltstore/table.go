@@ -38,7 +38,7 @@ var (
 	// Indexes: what is sought is in the key, in the order in which it is read.
 	expiries = []byte("store/expiries")        // expiry, mark of the table, its key
 	changed  = []byte("store/records-changed") // kind, Changed, id
-	due      = []byte("store/deliveries-due")  // wake shard, WakeMS, key of the row -> Seq, Nudges, DeadlineMS; pending rows
+	due      = []byte("store/deliveries-due")  // wake shard, WakeMS, key of the row -> Seq, Nudges, DeadlineMS, Reason; pending rows
 	byStatus = []byte("store/deliveries-by")   // hook, status, event; rows that are not delivered
 	breakDue = []byte("store/breakers-due")    // WakeMS, key of the breaker; those that are not closed
 )

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"eventhooks/internal/hook"
+	"eventhooks/internal/match"
 	"eventhooks/internal/message"
 )
 
@@ -157,25 +158,29 @@ func (b *batch) plan(ctx context.Context, msgs []hook.Received) (chains [][]unit
 // are sent on in smaller ones instead, before any attempt.
 func (b *batch) units(ctx context.Context, msg string, body message.Message, again bool) ([]unit, error) {
 	var units []unit
+	var dropped match.Dropped
 	wanted := make([][]string, len(body.Events))
-	piece := body.Lo != "" || body.Hi != ""
+	whole, all := body.Lo == "" && body.Hi == "", 0
 	for i, ev := range body.Events {
-		hooks, dropped := b.s.hooks.match(ev)
+		hooks, others := b.s.hooks.match(ev)
+		dropped.Add(others)
 		for _, h := range notAbout(hooks, ev) {
 			if h.ID < body.Lo || body.Hi != "" && h.ID >= body.Hi {
 				continue // another piece of the event has this hook
 			}
-			units = append(units, unit{msg: msg, h: h, ev: ev})
 			wanted[i] = append(wanted[i], h.ID)
-		}
-		if body.Lo == "" { // else the first piece counts them
-			b.s.countDropped(dropped)
+			if all++; all <= MaxUnits || !whole {
+				units = append(units, unit{msg: msg, h: h, ev: ev})
+			}
 		}
 	}
-	if len(units) <= MaxUnits || piece {
-		return units, nil
+	if whole && all > MaxUnits {
+		return nil, b.s.split(ctx, body.Events, wanted, again)
 	}
-	return nil, b.s.split(ctx, body.Events, wanted, again)
+	if body.Lo == "" { // else the first piece counts them
+		b.s.countDropped(dropped)
+	}
+	return units, nil
 }
 
 // once drops the units that a batch holds twice. The first of them answers for
@@ -300,6 +305,9 @@ func (b *batch) attempt(ctx, work context.Context, u unit, n *news) error {
 	case old:
 		d := *u.row
 		end(&d, hook.Superseded, hook.ReasonNewer, s.o.Now())
+		if u.probe {
+			defer s.passProbe(ctx, u.h.ID, u.h.Gen)
+		}
 		return s.write(ctx, u, d)
 	}
 	at := s.o.Now()

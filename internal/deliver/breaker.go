@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"eventhooks/internal/hook"
-	"eventhooks/internal/record"
 	"eventhooks/internal/retry"
 )
 
@@ -26,8 +27,11 @@ const (
 	BreakerPatience = 5 * 24 * time.Hour
 
 	// probeEvery is how often an open breaker lets an attempt through: each time
-	// that the sweep comes.
-	probeEvery = time.Minute
+	// that the sweep comes. A breaker is due a little before, for sweeps do not
+	// come on the second.
+	probeEvery   = time.Minute
+	probeSlack   = 10 * time.Second
+	releaseAfter = breakerTrust // so that no process puts off again what is woken
 	// breakerTrust is how long a process believes that a breaker is open.
 	breakerTrust = 30 * time.Second
 	// breakerTries is how often a change is tried that others get in between of.
@@ -181,18 +185,20 @@ func (b *breakers) counted(h hook.Hook) int64 {
 // the hooks of a batch. One that cannot be read is believed to be open still:
 // what it holds back is on record.
 func (s *Service) refreshBreakers(ctx context.Context, chains [][]unit) {
-	seen := map[string]bool{}
+	old := map[string]hook.Hook{}
 	for _, chain := range chains {
 		for _, u := range chain {
-			if seen[u.h.ID] || !s.breakers.old(u.h, s.nowMS()) {
-				continue
-			}
-			seen[u.h.ID] = true
-			if _, err := s.readBreaker(ctx, u.h); err != nil && !errors.Is(err, hook.ErrNotFound) {
-				s.o.Log.WarnContext(ctx, "breaker cannot be read", slog.String("hook_id", u.h.ID), slog.Any("err", err))
+			if s.breakers.old(u.h, s.nowMS()) {
+				old[u.h.ID] = u.h
 			}
 		}
 	}
+	hooks := slices.Collect(maps.Values(old))
+	each(len(hooks), func(i int) {
+		if _, err := s.readBreaker(ctx, hooks[i]); err != nil && !errors.Is(err, hook.ErrNotFound) {
+			s.o.Log.WarnContext(ctx, "breaker cannot be read", slog.String("hook_id", hooks[i].ID), slog.Any("err", err))
+		}
+	})
 }
 
 // readBreaker reads a hook's breaker, and learns its state; hook.ErrNotFound
@@ -238,12 +244,12 @@ func (s *Service) openBreaker(ctx context.Context, h hook.Hook, b hook.Breaker, 
 		Failures int64  `json:"failures"`
 		Since    string `json:"since"`
 		Error    string `json:"error"`
-	}{aboutHook(h), b.Count, clock(b.SinceMS), fault}, strconv.FormatInt(b.SinceMS, 10))
+	}{aboutHook(h), b.Count, clock(b.SinceMS), tellable(h, fault)}, strconv.FormatInt(b.SinceMS, 10))
 	if err != nil {
 		return err
 	}
 	now := s.nowMS()
-	b.State, b.OpenedMS, b.WakeMS = hook.BreakerOpen, now, now+probeEvery.Milliseconds()
+	b.State, b.OpenedMS, b.WakeMS = hook.BreakerOpen, now, nextProbe(s.o.Now())
 	b.Event, b.Seq = "", 0
 	opened, err := s.o.Store.UpdateBreaker(ctx, b, now)
 	if errors.Is(err, hook.ErrStale) { // someone else opened it, or succeeded
@@ -294,7 +300,7 @@ func (s *Service) closeBreaker(ctx context.Context, h hook.Hook) error {
 			if b.Count == 0 {
 				return nil
 			}
-			b.Count = 0
+			b.Count, b.SinceMS = 0, 0
 			_, err = s.o.Store.UpdateBreaker(ctx, b, s.nowMS())
 		}
 		if !errors.Is(err, hook.ErrStale) {
@@ -304,12 +310,11 @@ func (s *Service) closeBreaker(ctx context.Context, h hook.Hook) error {
 	return fmt.Errorf("breaker of hook %s: %w", h.ID, hook.ErrBusy)
 }
 
-// release tells that an open breaker closes, and makes the next sweep wake what
-// it held back.
+// release tells that an open breaker closes, and makes the sweep wake what it
+// held back.
 func (s *Service) release(ctx context.Context, h hook.Hook, b hook.Breaker) error {
 	since := clock(b.OpenedMS)
-	// The time of the last wake is near now, and the breaker's own.
-	err := s.tell(ctx, eventBreakerClosed, h, max(b.WakeMS-probeEvery.Milliseconds(), b.OpenedMS), struct {
+	err := s.tell(ctx, eventBreakerClosed, h, b.OpenedMS, struct {
 		about
 		Since string `json:"since"`
 	}{aboutHook(h), since}, strconv.FormatInt(b.OpenedMS, 10))
@@ -324,97 +329,22 @@ func (s *Service) release(ctx context.Context, h hook.Hook, b hook.Breaker) erro
 }
 
 func (s *Service) startRelease(ctx context.Context, b hook.Breaker) error {
-	now := s.nowMS()
-	b.State, b.Count, b.WakeMS = hook.BreakerReleasing, 0, now
-	b.Event, b.Seq = "", 0
-	_, err := s.o.Store.UpdateBreaker(ctx, b, now)
+	b.State, b.Count, b.SinceMS = hook.BreakerReleasing, 0, 0
+	b.Event, b.Seq, b.WakeMS = "", 0, s.o.Now().Add(releaseAfter).UnixMilli()
+	_, err := s.o.Store.UpdateBreaker(ctx, b, s.nowMS())
 	return err
 }
 
-// probeFailed looks whether a hook whose breaker is open has had its chances.
+// probeFailed looks whether a hook whose breaker is open has had its chances, as
+// it is now. What waits ends when the next sweep finds it disabled.
 func (s *Service) probeFailed(ctx context.Context, h hook.Hook) {
 	b, err := s.readBreaker(ctx, h)
-	if err != nil || b.State != hook.BreakerOpen || s.nowMS()-b.OpenedMS < BreakerPatience.Milliseconds() {
+	if err != nil || b.State != hook.BreakerOpen || s.nowMS()-max(b.OpenedMS, h.UpdatedAt*1000) < BreakerPatience.Milliseconds() {
 		return // without an answer the next probe asks again
 	}
-	err = s.disable(ctx, h, b.OpenedMS+BreakerPatience.Milliseconds(), "no attempt has succeeded for 5 days")
-	if err == nil {
-		err = s.startRelease(ctx, b) // so that what waits ends now
-	}
-	if err != nil && !errors.Is(err, hook.ErrStale) {
+	if err := s.disable(ctx, h, "no attempt has succeeded for 5 days"); err != nil {
 		s.o.Log.ErrorContext(ctx, "hook not disabled", slog.String("hook_id", h.ID), slog.Any("err", err))
 	}
-}
-
-// disable tells that a hook is disabled, and disables it, if it is still the
-// version that was called: whoever has changed it meanwhile meant it to go on.
-func (s *Service) disable(ctx context.Context, h hook.Hook, atMS int64, reason string) error {
-	if !s.disabling.first(h) {
-		return nil
-	}
-	r, err := s.o.Store.Get(ctx, hook.KindHook, h.ID, s.nowMS())
-	if errors.Is(err, hook.ErrNotFound) || err == nil && r.Changed != h.Changed {
-		return nil
-	}
-	var is hook.Hook
-	if err == nil {
-		is, err = record.ToHook(r)
-	}
-	if err != nil {
-		s.disabling.forget(h)
-		return fmt.Errorf("read hook: %w", err)
-	}
-	if !is.Enabled {
-		return nil
-	}
-	err = s.tell(ctx, eventHookDisabled, h, atMS, struct {
-		about
-		Reason string `json:"reason"`
-	}{aboutHook(h), reason}, strconv.FormatInt(h.Changed, 10))
-	if err == nil {
-		is.Enabled, is.DisabledReason, is.UpdatedAt = false, reason, s.o.Now().Unix()
-		r, err = record.Hook(is)
-	}
-	if err == nil {
-		_, err = s.o.Store.Write(ctx, hook.FeedHooks, []hook.Change{{Record: r, Expect: h.Changed}}, nil, s.nowMS()) // W8
-	}
-	if errors.Is(err, hook.ErrStale) {
-		return nil
-	}
-	if err != nil {
-		s.disabling.forget(h)
-		return fmt.Errorf("disable hook: %w", err)
-	}
-	s.count(metricDisabled, 1)
-	s.o.Log.LogAttrs(ctx, slog.LevelWarn, "hook disabled", slog.String("hook_id", h.ID), slog.String("reason", reason))
-	return nil
-}
-
-// versions remembers versions of hooks that this process is done with. The zero
-// value is ready; it is safe for concurrent use.
-type versions struct {
-	mu sync.Mutex
-	m  map[string]int64 // by hook: its Changed
-}
-
-// first reports whether the hook's version was not there, and puts it there.
-func (v *versions) first(h hook.Hook) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.m == nil || len(v.m) >= maxBreakers {
-		v.m = map[string]int64{}
-	}
-	if v.m[h.ID] == h.Changed {
-		return false
-	}
-	v.m[h.ID] = h.Changed
-	return true
-}
-
-func (v *versions) forget(h hook.Hook) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	delete(v.m, h.ID)
 }
 
 // clock writes a time as events have it.
@@ -424,3 +354,7 @@ func clock(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC333
 func (s *Service) breakerDue(now time.Time) int64 {
 	return now.Add(retry.Due(BreakerWait, 0, s.o.Jitter)).UnixMilli()
 }
+
+// nextProbe is when a breaker is due again that a sweep which began then has
+// looked at.
+func nextProbe(begun time.Time) int64 { return begun.Add(probeEvery - probeSlack).UnixMilli() }

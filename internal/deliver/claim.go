@@ -71,6 +71,9 @@ func (b *batch) claim(ctx context.Context, msg string, w hook.Wake) (unit, bool)
 		if err := s.write(ctx, u, ended); err != nil {
 			b.fail(msg, err)
 		}
+		if w.Probe {
+			s.passProbe(ctx, d.HookID, d.Gen)
+		}
 		return unit{}, false
 	}
 	return u, true

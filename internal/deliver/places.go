@@ -76,12 +76,12 @@ func (p *places) enter(ctx context.Context, hookID string) (leave func(answered 
 		done()
 		return nil, false
 	}
-	for i, c := range []chan struct{}{p.busy, p.open} {
+	for i, c := range []chan struct{}{p.open, p.busy} { // who waits for the one holds nobody up at the other
 		select {
 		case c <- struct{}{}:
 		case <-ctx.Done():
 			if i == 1 {
-				<-p.busy
+				<-p.open
 			}
 			g.giveUp()
 			done()
@@ -137,7 +137,7 @@ func (g *gate) take(ctx context.Context) bool {
 func (g *gate) hangsIn() time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.starting > 0 {
+	if g.starting > 0 || g.running == 0 { // some begin this very moment
 		return Patience
 	}
 	return Patience - time.Since(g.since)

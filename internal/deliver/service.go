@@ -3,7 +3,7 @@
 // what became of every delivery until it has ended.
 //
 // The row in the store is the truth and the queue is the alarm clock
-// (docs/delivery-protocol.md, whose writes W1 to W9 the comments name). At every
+// (docs/delivery-protocol.md, whose writes W1 to W12 the comments name). At every
 // line the question is: what if we die here?
 package deliver
 

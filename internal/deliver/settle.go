@@ -75,7 +75,7 @@ func (s *Service) settle(ctx context.Context, u unit, at time.Time, out hook.Out
 		// went wrong before.
 		end(&d, hook.Delivered, "", s.o.Now())
 		s.count(metricDelivered, 1)
-		defer s.attemptSucceeded(ctx, u, d.Attempt > 1)
+		defer s.attemptSucceeded(ctx, u, len(d.Attempts) > 1)
 		if u.row == nil && s.o.FailuresOnly {
 			return nil
 		}
@@ -90,13 +90,16 @@ func (s *Service) settle(ctx context.Context, u unit, at time.Time, out hook.Out
 		slog.String("source", d.Event.Source), slog.String("event", d.Event.Event),
 		slog.Int64("run", d.Run), slog.Int64("attempt", d.Attempt), slog.Int("status", out.Code), slog.String("err", out.Error),
 		slog.Int64("took_ms", out.Took.Milliseconds()), slog.Bool("will_retry", !d.Terminal()), slog.String("reason", d.Reason))
+	if u.probe && out.Verdict == hook.Final {
+		defer s.passProbe(ctx, u.h.ID, u.h.Gen)
+	}
 	switch {
 	case out.Verdict == hook.Retryable:
 		defer s.attemptFailed(ctx, u, out.Error)
 	case out.Reason == hook.ReasonGone && u.h.Handler == hook.HandlerWebhook:
 		// A failure to disable it is no reason to lose the record of the attempt:
 		// the next 410 tries again.
-		if err := s.disable(ctx, u.h, told(u), "the receiver answered 410 Gone"); err != nil {
+		if err := s.disable(ctx, u.h, "the receiver answered 410 Gone"); err != nil {
 			s.o.Log.ErrorContext(ctx, "hook not disabled", slog.String("hook_id", u.h.ID), slog.Any("err", err))
 		}
 	}
@@ -177,7 +180,8 @@ func (s *Service) putOff(ctx context.Context, u unit, d hook.Delivery, due int64
 func (s *Service) write(ctx context.Context, u unit, d hook.Delivery) error {
 	if d.Status == hook.Failed {
 		if err := s.tellFailed(ctx, u, d); err != nil {
-			return err
+			// The row is the truth, and the log has what it says.
+			s.o.Log.ErrorContext(ctx, "failure not told", slog.String("hook_id", d.HookID), slog.String("event_id", d.Event.ID), slog.Any("err", err))
 		}
 	}
 	if (d.Status == hook.Failed || d.Status == hook.Superseded) && (d.SlotKey != "" || d.SnoozeKey != "") {

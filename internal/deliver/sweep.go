@@ -13,8 +13,7 @@ import (
 
 // Limits of one sweep.
 const (
-	sweepPage   = 100  // rows asked for at once
-	sweepRows   = 2000 // rows woken in one sweep; the next one goes on
+	sweepPage   = 100 // rows asked for at once
 	nudgeFirst  = 15 * time.Minute
 	nudgeLatest = 4 * time.Hour
 	// nudgesAtOnce bounds the rows, and the breakers, in hand.
@@ -22,12 +21,15 @@ const (
 	// overdueAfter is how late a row is that tells of sweeps that do not keep up.
 	overdueAfter = 5 * time.Minute
 
-	sweepBreakers = 1000 // breakers looked at in one sweep
-	// releaseRows is how many rows of a hook are woken in one sweep after its
-	// breaker has closed: what was just dead is not buried under its backlog.
-	releaseRows = 1000
-	// scanRows is how many of a hook's pending rows are looked at for some to wake.
-	scanRows = 5000
+	// What is left for the next sweep, in each shard: rows beyond so many that
+	// were woken, or that were moved on because a breaker holds them back.
+	shardWakes = 250
+	shardMoves = 2000
+
+	// sweepBreakers is how many breakers are looked at.
+	sweepBreakers = 1000
+	// sweepMargin is kept of the function's time when another breaker is begun.
+	sweepMargin = 20 * time.Second
 )
 
 // Sweep wakes every pending delivery whose wake time has come: long waits
@@ -37,278 +39,124 @@ const (
 // called every minute. Overlapping sweeps are harmless.
 func (s *Service) Sweep(ctx context.Context) error {
 	defer s.report()
+	begun := s.o.Now()
 	var errs []error
 	if err := s.feed.Refresh(ctx); err != nil { // rows can be woken without it
 		errs = append(errs, fmt.Errorf("load hooks: %w", err))
 	}
-	open, err := s.sweepBreakers(ctx)
-	errs = append(errs, err)
-	left := sweepRows
-	for shard := range hook.WakeShards {
-		for left > 0 && ctx.Err() == nil {
-			n, more, err := s.sweepShard(ctx, shard, min(sweepPage, left), open)
-			left -= n
-			if err != nil {
-				errs = append(errs, fmt.Errorf("sweep shard %d: %w", shard, err))
-				break
-			}
-			if !more {
-				break
-			}
-		}
-	}
-	return errors.Join(append(errs, ctx.Err())...)
-}
-
-// sweepShard moves up to limit rows of one shard on, and says whether to go on.
-func (s *Service) sweepShard(ctx context.Context, shard, limit int, open map[string]bool) (moved int, more bool, err error) {
-	now := s.o.Now()
-	rows, err := s.o.Store.OverdueDeliveries(ctx, shard, now.UnixMilli(), limit)
+	// A breaker that is not closed is looked at each minute, so this is all of
+	// them.
+	breakers, err := s.o.Store.OverdueBreakers(ctx, begun.Add(probeEvery).UnixMilli(), sweepBreakers)
 	if err != nil {
-		return 0, false, err
+		errs = append(errs, fmt.Errorf("read breakers: %w", err))
 	}
-	nudges := make([]nudge, len(rows))
-	for i, o := range rows {
-		if now.UnixMilli()-o.WakeMS > overdueAfter.Milliseconds() {
-			s.count(metricOverdue, 1)
-		}
-		nudges[i] = nudge{row: o, later: s.patience(o.Nudges), wake: true}
-		if open[o.HookID] && o.DeadlineMS > now.UnixMilli() {
-			wait := min(nudgeLatest, BreakerWait<<min(o.Nudges, 8))
-			nudges[i].later, nudges[i].wake = min(now.Add(wait).UnixMilli(), o.DeadlineMS+1), false
+	probes := map[string]string{} // of hooks whose breakers are open: the row that probes
+	for _, b := range breakers {
+		if b.State == hook.BreakerOpen {
+			probes[b.HookID] = b.Event
 		}
 	}
-	msgs, err := s.nudge(ctx, nudges)
-	for _, n := range nudges {
-		if n.nudged {
-			moved++
+	for shard := range hook.WakeShards {
+		if err := s.sweepShard(ctx, shard, probes); err != nil {
+			errs = append(errs, fmt.Errorf("sweep shard %d: %w", shard, err))
 		}
 	}
-	// A page on which nothing could be nudged means that the index lags; going
-	// on at once would read the same page.
-	return moved, len(rows) == limit && moved > 0, errors.Join(err, s.sendWakes(ctx, msgs))
+	return errors.Join(append(errs, s.tendBreakers(ctx, breakers, begun), ctx.Err())...)
 }
 
-// patience returns when the sweep looks again at a row that it wakes now and has
-// woken before.
-func (s *Service) patience(nudges int64) int64 {
-	return s.o.Now().Add(min(nudgeLatest, nudgeFirst<<min(nudges, 8))).UnixMilli()
+// sweepShard wakes the rows of a shard whose time has come, and moves those on
+// that breakers hold back; probes says whose.
+func (s *Service) sweepShard(ctx context.Context, shard int, probes map[string]string) error {
+	for woken, moved := 0, 0; woken < shardWakes && moved < shardMoves; {
+		now := s.o.Now()
+		rows, err := s.o.Store.OverdueDeliveries(ctx, shard, now.UnixMilli(), sweepPage)
+		if err != nil {
+			return err
+		}
+		var nudges []nudge
+		for _, o := range rows {
+			if now.UnixMilli()-o.WakeMS > overdueAfter.Milliseconds() {
+				s.count(metricOverdue, 1)
+			}
+			probe, open := probes[o.HookID]
+			switch {
+			case open && o.Reason == hook.ReasonBreaker && o.EventID == probe:
+				// The breaker wakes it, or another.
+			case open && o.Reason == hook.ReasonBreaker && o.DeadlineMS > now.UnixMilli():
+				wait := min(nudgeLatest, BreakerWait<<min(o.Nudges, 8))
+				nudges = append(nudges, nudge{row: o, later: min(now.Add(wait).UnixMilli(), o.DeadlineMS+1)})
+			default:
+				wait := min(nudgeLatest, nudgeFirst<<min(o.Nudges, 8))
+				nudges = append(nudges, nudge{row: o, later: now.Add(wait).UnixMilli(), wake: true})
+			}
+		}
+		n, err := s.nudge(ctx, nudges)
+		if err != nil {
+			return err
+		}
+		// A page on which nothing could be nudged means that the index lags;
+		// going on at once would read the same page.
+		if len(rows) < sweepPage || n.moved+n.woken == 0 {
+			return nil
+		}
+		woken, moved = woken+n.woken, moved+n.moved
+	}
+	return ctx.Err()
 }
 
-// nudge moves the wake time of a row on, to wake it or not.
+// nudge moves the wake time of a row on, and wakes it if it says so.
 type nudge struct {
-	row    hook.Overdue
-	later  int64
-	wake   bool
-	nudged bool // what came of it
+	row   hook.Overdue
+	later int64
+	wake  bool
 }
 
-// nudge moves rows on (W6), and returns the wake-ups of those that it moved and
-// that are to be woken. Rows that someone else has moved meanwhile, or that an
-// index was wrong about, are left alone.
+// nudged counts the rows that were woken, and those that were only moved.
+type nudged struct{ woken, moved int }
+
+// nudge moves rows on (W6), and wakes those that it moved and that are to be
+// woken, whatever becomes of the others. Rows that someone else has moved
+// meanwhile, or that an index was wrong about, are left alone.
 //
 // The wake time moves first: a crash before the wake-up is sent costs the row one
 // more wait, the other order would send again and again while a backlog keeps
 // the wake-ups from being read.
-func (s *Service) nudge(ctx context.Context, nudges []nudge) (wakes []hook.Message, err error) {
+func (s *Service) nudge(ctx context.Context, nudges []nudge) (n nudged, err error) {
+	held := make([]bool, len(nudges))
 	errs := make([]error, len(nudges))
-	var wg sync.WaitGroup
-	places := make(chan struct{}, nudgesAtOnce)
-	for i := range nudges {
-		places <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-places }()
-			n := &nudges[i]
-			n.nudged, errs[i] = s.o.Store.NudgeDelivery(ctx, n.row, n.later)
-		})
-	}
-	wg.Wait()
-	for _, n := range nudges {
-		if n.nudged && n.wake {
-			wakes = append(wakes, hook.Message{Body: message.Wake(n.row.Wake), Group: n.row.HookID})
-		}
-	}
-	return wakes, errors.Join(errs...)
-}
-
-// sweepBreakers looks at every breaker that is not closed: those that are due
-// probe or release. It returns the hooks whose breakers are open.
-func (s *Service) sweepBreakers(ctx context.Context) (open map[string]bool, err error) {
-	now := s.nowMS()
-	// A breaker is looked at within the next minute as long as it is not closed,
-	// so this is all of them.
-	all, err := s.o.Store.OverdueBreakers(ctx, now+probeEvery.Milliseconds(), sweepBreakers)
-	if err != nil {
-		return nil, fmt.Errorf("read breakers: %w", err)
-	}
-	open = map[string]bool{}
-	errs := make([]error, len(all))
-	var wg sync.WaitGroup
-	places := make(chan struct{}, nudgesAtOnce)
-	for i, b := range all {
-		if b.State == hook.BreakerOpen {
-			open[b.HookID] = true
-		}
-		if b.WakeMS > now {
-			continue
-		}
-		places <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-places }()
-			if err := s.tendBreaker(ctx, b); err != nil && !errors.Is(err, hook.ErrStale) { // else someone else does
-				errs[i] = fmt.Errorf("breaker of hook %s: %w", b.HookID, err)
-			}
-		})
-	}
-	wg.Wait()
-	return open, errors.Join(errs...)
-}
-
-// tendBreaker does for a breaker what is to be done each minute. Rows are nudged
-// before the breaker is written, and wake-ups sent after it: of two sweeps one
-// goes on, and what a crash in between leaves nudged the sweep wakes.
-func (s *Service) tendBreaker(ctx context.Context, b hook.Breaker) error {
-	if b.State == hook.BreakerReleasing {
-		return s.releaseHeld(ctx, b)
-	}
-	h, status, _, err := s.hookOf(ctx, b.HookID, b.Gen)
-	switch {
-	case err != nil:
-		return err
-	case status != hook.Pending || !h.Enabled:
-		return s.startRelease(ctx, b) // what waits is woken, and ends
-	}
-	return s.probeHeld(ctx, b)
-}
-
-// probeHeld wakes one row of a hook whose breaker is open, that of the oldest
-// event, unless the last one is still on its way. A breaker that holds nothing
-// back is forgotten: the next event finds out.
-func (s *Service) probeHeld(ctx context.Context, b hook.Breaker) error {
-	row, under, err := s.probing(ctx, b)
-	if err != nil {
-		return err
-	}
-	if row == nil && !under {
-		waiting := false
-		err = s.eachHeld(ctx, b.HookID, "", func(w hook.Waiting, held bool) bool {
-			waiting = true
-			if held {
-				row = &w.Overdue
-			}
-			return !held
-		})
-		switch {
-		case err != nil:
-			return err
-		case !waiting:
-			return s.o.Store.DeleteBreaker(ctx, b)
-		}
-	}
-	var msgs []hook.Message
-	if row != nil {
-		later := s.o.Now().Add(hook.WakeSlack).UnixMilli()
-		if row.Nudges > 0 {
-			later = s.patience(row.Nudges - 1)
-		}
-		row.Probe = true
-		if msgs, err = s.nudge(ctx, []nudge{{row: *row, later: later, wake: true}}); err != nil {
-			return err
-		}
-		b.Event, b.Seq = row.EventID, row.Seq
-	}
-	b.WakeMS = s.nowMS() + probeEvery.Milliseconds()
-	if _, err := s.o.Store.UpdateBreaker(ctx, b, s.nowMS()); err != nil {
-		return err
-	}
-	return s.sendWakes(ctx, msgs)
-}
-
-// probing returns what is left of the breaker's last probe: its row when it must
-// be woken again, or whether it is still on its way or under way.
-func (s *Service) probing(ctx context.Context, b hook.Breaker) (row *hook.Overdue, under bool, err error) {
-	if b.Event == "" {
-		return nil, false, nil
-	}
-	rows, err := s.o.Store.Deliveries(ctx, []hook.DeliveryKey{{HookID: b.HookID, EventID: b.Event}}, s.nowMS())
-	if err != nil || len(rows) == 0 {
-		return nil, false, err
-	}
-	d, now := rows[0], s.nowMS()
-	switch {
-	case d.Status != hook.Pending:
-		return nil, false, nil
-	case d.LeaseMS > now:
-		return nil, true, nil
-	case d.Seq != b.Seq:
-		return nil, false, nil
-	case d.WakeMS > now:
-		return nil, true, nil
-	}
-	return &hook.Overdue{Wake: hook.Wake{DeliveryKey: d.Key(), Seq: d.Seq}, WakeMS: d.WakeMS, Nudges: d.Nudges}, false, nil
-}
-
-// releaseHeld wakes rows that a hook's breaker held back, each once, and forgets
-// the breaker when there are no more.
-func (s *Service) releaseHeld(ctx context.Context, b hook.Breaker) error {
-	later := s.o.Now().Add(hook.WakeSlack).UnixMilli()
-	var nudges []nudge
-	last := b.Event
-	err := s.eachHeld(ctx, b.HookID, b.Event, func(w hook.Waiting, held bool) bool {
-		last = w.EventID
-		if held {
-			nudges = append(nudges, nudge{row: w.Overdue, later: later, wake: true})
-		}
-		return len(nudges) < releaseRows
+	each(len(nudges), func(i int) {
+		held[i], errs[i] = s.o.Store.NudgeDelivery(ctx, nudges[i].row, nudges[i].later)
 	})
-	if err != nil {
-		return err
+	var wakes []hook.Message
+	for i, u := range nudges {
+		switch {
+		case !held[i]:
+		case u.wake:
+			wakes = append(wakes, hook.Message{Body: message.Wake(u.row.Wake), Group: u.row.HookID})
+			n.woken++
+		default:
+			n.moved++
+		}
 	}
-	if len(nudges) == 0 && last == b.Event {
-		return s.o.Store.DeleteBreaker(ctx, b)
+	if len(wakes) > 0 {
+		failed, err := s.o.Retry.Send(ctx, wakes)
+		if err != nil || len(failed) > 0 {
+			errs = append(errs, fmt.Errorf("send %d of %d wake-ups: %w", len(failed), len(wakes), errors.Join(err, errors.New("the next wake time will"))))
+		}
 	}
-	msgs, err := s.nudge(ctx, nudges)
-	if err != nil {
-		return err
-	}
-	b.Event, b.WakeMS = last, s.nowMS()+probeEvery.Milliseconds()
-	if _, err := s.o.Store.UpdateBreaker(ctx, b, s.nowMS()); err != nil {
-		return err
-	}
-	return s.sendWakes(ctx, msgs)
+	return n, errors.Join(errs...)
 }
 
-// eachHeld goes through a hook's pending rows, from the oldest event after
-// `after` on, as long as each wants more and at most scanRows of them. held says
-// that the row waits for nothing but the breaker: no attempt is early.
-func (s *Service) eachHeld(ctx context.Context, hookID, after string, each func(w hook.Waiting, held bool) (more bool)) error {
-	now := s.nowMS()
-	for scanned := 0; scanned < scanRows; {
-		page, more, err := s.o.Store.PendingDeliveries(ctx, hookID, after, sweepPage)
-		if err != nil {
-			return fmt.Errorf("read pending rows: %w", err)
-		}
-		for _, w := range page {
-			held := (w.Reason == hook.ReasonBreaker || w.DueMS <= now) && w.LeaseMS <= now
-			if !each(w, held) {
-				return nil
-			}
-			after = w.EventID
-		}
-		if scanned += len(page); !more {
-			return nil
-		}
+// each calls do for 0 to n-1, some at once, and returns when all are done.
+func each(n int, do func(i int)) {
+	var wg sync.WaitGroup
+	places := make(chan struct{}, nudgesAtOnce)
+	for i := range n {
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			do(i)
+		})
 	}
-	return nil
-}
-
-func (s *Service) sendWakes(ctx context.Context, msgs []hook.Message) error {
-	if len(msgs) == 0 {
-		return nil
-	}
-	failed, err := s.o.Retry.Send(ctx, msgs)
-	if err != nil || len(failed) > 0 {
-		return fmt.Errorf("send %d of %d wake-ups: %w", len(failed), len(msgs), errors.Join(err, errors.New("the next wake time will")))
-	}
-	return nil
+	wg.Wait()
 }

@@ -76,6 +76,15 @@ func notAbout(hooks []hook.Hook, ev hook.Event) []hook.Hook {
 	return kept
 }
 
+// tellable is what others may hear of a fault: what a function raises may hold
+// anything that the event does.
+func tellable(h hook.Hook, fault string) string {
+	if h.Handler == hook.HandlerLambda && fault != "" {
+		return "the function failed"
+	}
+	return fault
+}
+
 // told is the time of what is told about a unit: when its attempt was due, which
 // a claim that died leaves as it was, or that of the event where it has no row.
 func told(u unit) int64 {
@@ -107,5 +116,5 @@ func (s *Service) tellFailed(ctx context.Context, u unit, d hook.Delivery) error
 		Reason      string `json:"reason"`
 		Attempts    int64  `json:"attempts"`
 		Error       string `json:"error"`
-	}{aboutHook(h), d.Event.ID, d.Event.Source, d.Event.Event, d.Reason, d.Attempt, last}, d.Event.ID, fmt.Sprint(d.Run))
+	}{aboutHook(h), d.Event.ID, d.Event.Source, d.Event.Event, d.Reason, d.Attempt, tellable(h, last)}, d.Event.ID, fmt.Sprint(d.Run))
 }

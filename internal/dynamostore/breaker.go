@@ -33,7 +33,8 @@ func breakerKey(hookID string, gen int64) item {
 func encodeBreaker(b hook.Breaker) item {
 	it := breakerKey(b.HookID, b.Gen)
 	it["rev"], it["state"] = num(b.Rev), str(string(b.State))
-	it["count"], it["since"], it["last_ms"] = num(b.Count), num(b.SinceMS), num(b.LastMS)
+	it["count"], it["last_ms"] = num(b.Count), num(b.LastMS)
+	putNum(it, "since", b.SinceMS)
 	putNum(it, "opened_at", b.OpenedMS)
 	putStr(it, "event", b.Event)
 	putNum(it, "seq", b.Seq)
@@ -131,11 +132,8 @@ func (s *Store) countFailures(ctx context.Context, hookID string, gen, n, now in
 func (s *Store) beginBreaker(ctx context.Context, b, seen hook.Breaker, now int64) (old item, ok bool, err error) {
 	c := condition{expr: gone, values: item{":sec": num(unixSeconds(now))}}
 	if seen.Rev > 0 {
-		c = condition{
-			// Its Rev stays when it counts.
-			expr: "rev = :rev AND last_ms = :last AND #count = :count", names: map[string]string{"#count": "count"},
-			values: item{":rev": num(seen.Rev), ":last": num(seen.LastMS), ":count": num(seen.Count)},
-		}
+		// Its Rev stays when it counts, so its last failure is compared too.
+		c = condition{expr: "rev = :rev AND last_ms = :last", values: item{":rev": num(seen.Rev), ":last": num(seen.LastMS)}}
 	}
 	return s.put(ctx, s.state, encodeBreaker(b), newMark(), c)
 }
@@ -143,7 +141,7 @@ func (s *Store) beginBreaker(ctx context.Context, b, seen hook.Breaker, now int6
 // addFailures counts on a breaker that is in the state seen, and whose last
 // failure is on the same side of now. It returns the item as it is then.
 func (s *Store) addFailures(ctx context.Context, key item, seen hook.Breaker, n, now, forgotten int64) (it item, ok bool, err error) {
-	set := "SET w = :w"
+	set := "SET w = :w, since = if_not_exists(since, :now)"
 	c := condition{
 		// The condition would still hold when the SDK repeats a request that
 		// took effect: hence w.

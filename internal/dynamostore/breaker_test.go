@@ -18,91 +18,73 @@ func TestStore_CountFailures_raced(t *testing.T) {
 	s, w := wired(t)
 	ctx := t.Context()
 	const memory = int64(hook.BreakerMemory / 1e6)
-	ok := func(err error) {
+	must := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	other := func(id string, n, now int64) func() {
-		return func() {
-			if _, err := s.CountFailures(ctx, id, 7, n, now); err != nil {
-				t.Error(err)
-			}
+	count := func(id string, n, now int64) hook.Breaker {
+		t.Helper()
+		b, err := s.CountFailures(ctx, id, 7, n, now)
+		must(err)
+		return b
+	}
+	open := func(b hook.Breaker) {
+		t.Helper()
+		b.State, b.WakeMS = hook.BreakerOpen, nowMS+60_000
+		_, err := s.UpdateBreaker(ctx, b, nowMS)
+		must(err)
+	}
+	// becomes counts one more failure, after which the breaker must be as wanted.
+	becomes := func(t *testing.T, id string, now int64, want hook.Breaker) {
+		t.Helper()
+		want.HookID, want.Gen = id, 7
+		if diff := cmp.Diff(want, count(id, 1, now)); diff != "" {
+			t.Errorf("CountFailures differs (-want +got):\n%s", diff)
+		}
+		stored, err := s.Breaker(ctx, id, 7, now)
+		must(err)
+		if diff := cmp.Diff(want, stored); diff != "" {
+			t.Errorf("Breaker differs (-want +got):\n%s", diff)
 		}
 	}
-	tests := []struct {
-		name   string
-		before string                                 // the operation before which somebody gets in between
-		there  func(t *testing.T, id string) int64    // what is there, and the time of the failure
-		others func(id string, b hook.Breaker) func() // what they do
-		want   hook.Breaker
-	}{
-		{
-			"another begins it", "PutItem",
-			func(*testing.T, string) int64 { return nowMS },
-			func(id string, _ hook.Breaker) func() { return other(id, 2, nowMS-1) },
-			hook.Breaker{Rev: 1, State: hook.BreakerClosed, Count: 3, SinceMS: nowMS - 1, LastMS: nowMS},
-		},
-		{
-			"another, whose clock is ahead, begins it", "PutItem",
-			func(*testing.T, string) int64 { return nowMS },
-			func(id string, _ hook.Breaker) func() { return other(id, 2, nowMS+5) },
-			hook.Breaker{Rev: 1, State: hook.BreakerClosed, Count: 3, SinceMS: nowMS + 5, LastMS: nowMS + 5},
-		},
-		{
-			"another begins it anew", "PutItem",
-			func(_ *testing.T, id string) int64 { other(id, 5, nowMS)(); return nowMS + memory },
-			func(id string, _ hook.Breaker) func() { return other(id, 2, nowMS+memory) },
-			hook.Breaker{Rev: 2, State: hook.BreakerClosed, Count: 3, SinceMS: nowMS + memory, LastMS: nowMS + memory},
-		},
-		{
-			"another, whose clock is behind, counts on what is to begin anew", "PutItem",
-			func(_ *testing.T, id string) int64 { other(id, 5, nowMS)(); return nowMS + memory },
-			func(id string, _ hook.Breaker) func() { return other(id, 2, nowMS+memory-1) },
-			hook.Breaker{Rev: 1, State: hook.BreakerClosed, Count: 8, SinceMS: nowMS, LastMS: nowMS + memory},
-		},
-		{
-			"another opens it", "UpdateItem",
-			func(_ *testing.T, id string) int64 { other(id, 5, nowMS)(); return nowMS + 1 },
-			func(_ string, b hook.Breaker) func() {
-				return func() {
-					b.State, b.WakeMS = hook.BreakerOpen, nowMS+60_000
-					_, err := s.UpdateBreaker(ctx, b, nowMS)
-					ok(err)
-				}
-			},
-			hook.Breaker{Rev: 2, State: hook.BreakerOpen, Count: 6, SinceMS: nowMS, LastMS: nowMS + 1, WakeMS: nowMS + 60_000},
-		},
-		{
-			"another deletes it", "UpdateItem",
-			func(_ *testing.T, id string) int64 { other(id, 5, nowMS)(); return nowMS + 1 },
-			func(_ string, b hook.Breaker) func() { return func() { ok(s.DeleteBreaker(ctx, b)) } },
-			hook.Breaker{Rev: 1, State: hook.BreakerClosed, Count: 1, SinceMS: nowMS + 1, LastMS: nowMS + 1},
-		},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			id := tt.name
-			now := tt.there(t, id)
-			b, err := s.Breaker(ctx, id, 7, nowMS)
-			if err != nil && !errors.Is(err, hook.ErrNotFound) {
-				t.Fatal(err)
-			}
-			w.beforeNext(tt.before, tt.others(id, b))
-			got, err := s.CountFailures(ctx, id, 7, 1, now)
-			ok(err)
-			tt.want.HookID, tt.want.Gen = id, 7
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Errorf("CountFailures differs (-want +got):\n%s", diff)
-			}
-			stored, err := s.Breaker(ctx, id, 7, now)
-			ok(err)
-			if diff := cmp.Diff(tt.want, stored); diff != "" {
-				t.Errorf("Breaker differs (-want +got):\n%s", diff)
-			}
+
+	t.Run("another begins it", func(t *testing.T) {
+		w.beforeNext("PutItem", func() { count("a", 2, nowMS-1) })
+		becomes(t, "a", nowMS, hook.Breaker{Rev: 1, State: hook.BreakerClosed, Count: 3, SinceMS: nowMS - 1, LastMS: nowMS})
+	})
+	t.Run("another, whose clock is ahead, begins it", func(t *testing.T) {
+		w.beforeNext("PutItem", func() { count("b", 2, nowMS+5) })
+		becomes(t, "b", nowMS, hook.Breaker{Rev: 1, State: hook.BreakerClosed, Count: 3, SinceMS: nowMS + 5, LastMS: nowMS + 5})
+	})
+	t.Run("another begins it anew", func(t *testing.T) {
+		count("c", 5, nowMS)
+		w.beforeNext("PutItem", func() { count("c", 2, nowMS+memory) })
+		becomes(t, "c", nowMS+memory, hook.Breaker{Rev: 2, State: hook.BreakerClosed, Count: 3, SinceMS: nowMS + memory, LastMS: nowMS + memory})
+	})
+	t.Run("another, whose clock is behind, counts on what is to begin anew", func(t *testing.T) {
+		count("d", 5, nowMS)
+		w.beforeNext("PutItem", func() { count("d", 2, nowMS+memory-1) })
+		becomes(t, "d", nowMS+memory, hook.Breaker{Rev: 1, State: hook.BreakerClosed, Count: 8, SinceMS: nowMS, LastMS: nowMS + memory})
+	})
+	t.Run("another opens it", func(t *testing.T) {
+		b := count("f", 5, nowMS)
+		w.beforeNext("UpdateItem", func() { open(b) })
+		becomes(t, "f", nowMS+1, hook.Breaker{Rev: 2, State: hook.BreakerOpen, Count: 6, SinceMS: nowMS, LastMS: nowMS + 1, WakeMS: nowMS + 60_000})
+	})
+	t.Run("another, whose clock is ahead, counts once it is known to be open", func(t *testing.T) {
+		open(count("g", 5, nowMS))
+		w.beforeNext("UpdateItem", func() {
+			w.beforeNext("UpdateItem", func() { count("g", 2, nowMS+5) })
 		})
-	}
+		becomes(t, "g", nowMS+1, hook.Breaker{Rev: 2, State: hook.BreakerOpen, Count: 8, SinceMS: nowMS, LastMS: nowMS + 5, WakeMS: nowMS + 60_000})
+	})
+	t.Run("another deletes it", func(t *testing.T) {
+		b := count("h", 5, nowMS)
+		w.beforeNext("UpdateItem", func() { must(s.DeleteBreaker(ctx, b)) })
+		becomes(t, "h", nowMS+1, hook.Breaker{Rev: 1, State: hook.BreakerClosed, Count: 1, SinceMS: nowMS + 1, LastMS: nowMS + 1})
+	})
 }
 
 // What is there is another thing at each request.

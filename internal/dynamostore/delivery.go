@@ -393,7 +393,7 @@ func (s *Store) OverdueDeliveries(ctx context.Context, shard int, now int64, lim
 func decodeOverdue(key hook.DeliveryKey, r *reader) hook.Overdue {
 	return hook.Overdue{
 		Wake:   hook.Wake{DeliveryKey: key, Seq: r.num("seq")},
-		WakeMS: r.num("wake_at"), Nudges: r.num("nudges"), DeadlineMS: r.num("deadline_ms"),
+		WakeMS: r.num("wake_at"), Nudges: r.num("nudges"), DeadlineMS: r.num("deadline_ms"), Reason: r.str("reason"),
 	}
 }
 
@@ -477,7 +477,7 @@ func (s *Store) PendingDeliveries(ctx context.Context, hookID, after string, lim
 				continue
 			}
 			r := reader{it: it}
-			w := hook.Waiting{Overdue: decodeOverdue(key, &r), DueMS: r.num("due_ms"), LeaseMS: r.num("lease_ms"), Reason: r.str("reason")}
+			w := hook.Waiting{Overdue: decodeOverdue(key, &r), DueMS: r.num("due_ms"), LeaseMS: r.num("lease_ms")}
 			if r.err != nil {
 				return nil, false, fmt.Errorf("decode delivery %s: %w", key, r.err)
 			}

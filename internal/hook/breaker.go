@@ -26,13 +26,14 @@ type Breaker struct {
 	State  BreakerState
 
 	Count    int64 // failures in a row
-	SinceMS  int64 // the first of them
+	SinceMS  int64 // the first of them; not set: the next that is counted
 	LastMS   int64 // the last of them
 	OpenedMS int64 // when it opened; not set while it never did
 	WakeMS   int64 // when the sweep looks at it; not set while it is closed
 
-	// Event and Seq are those of the row that was woken last: the one that
-	// probes while the breaker is open, the last one released afterwards.
+	// Event and Seq are those of the row that was woken last while the breaker is
+	// open: the one that probes. Without Seq, Event is where the sweep goes on
+	// looking: for a row to probe with, or to release.
 	Event string
 	Seq   int64
 }
@@ -46,6 +47,5 @@ const BreakerMemory = 10 * time.Minute
 type Waiting struct {
 	Overdue
 	DueMS   int64
-	LeaseMS int64  // until when an attempt owns it; 0 when none does
-	Reason  string // why it waits; "" for its next attempt
+	LeaseMS int64 // until when an attempt owns it; 0 when none does
 }

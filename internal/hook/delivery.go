@@ -162,4 +162,5 @@ type Overdue struct {
 	WakeMS     int64
 	Nudges     int64
 	DeadlineMS int64
+	Reason     string // why it waits; "" for its next attempt
 }

@@ -110,6 +110,13 @@ func (x *Index) Unreadable() []string { return x.strange.take() }
 // not told of it, each under the first reason there is.
 type Dropped struct{ Disabled, Workspace, Filter int }
 
+// Add adds those of another event.
+func (d *Dropped) Add(o Dropped) {
+	d.Disabled += o.Disabled
+	d.Workspace += o.Workspace
+	d.Filter += o.Filter
+}
+
 // Match appends to dst the hooks that want the event, and counts the others:
 // first those bound to the event, then those bound to its whole source, each in
 // the order of ids. The cost is that of the hooks that want it, and of those

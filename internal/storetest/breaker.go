@@ -453,8 +453,8 @@ func (s *suite) waiting(t *testing.T, hookID, after string, limit int) ([]hook.W
 // waits is what PendingDeliveries tells of a row.
 func waits(d hook.Delivery) hook.Waiting {
 	return hook.Waiting{
-		Overdue: hook.Overdue{Wake: hook.Wake{DeliveryKey: d.Key(), Seq: d.Seq}, WakeMS: d.WakeMS, Nudges: d.Nudges, DeadlineMS: d.DeadlineMS},
-		DueMS:   d.DueMS, LeaseMS: d.LeaseMS, Reason: d.Reason,
+		Overdue: hook.Overdue{Wake: hook.Wake{DeliveryKey: d.Key(), Seq: d.Seq}, WakeMS: d.WakeMS, Nudges: d.Nudges, DeadlineMS: d.DeadlineMS, Reason: d.Reason},
+		DueMS:   d.DueMS, LeaseMS: d.LeaseMS,
 	}
 }
 

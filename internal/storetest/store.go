@@ -176,7 +176,8 @@ type BreakerStore interface {
 	// hook, and returns it as it is then. Where there is none, or a closed one
 	// whose last failure is BreakerMemory or more before now, or one of another
 	// Gen, a closed one begins with them: since now, Rev 1, or one more than there
-	// was. Otherwise Rev stays, and LastMS never goes back. n is at least 1.
+	// was. Otherwise Rev stays, LastMS never goes back, and SinceMS becomes now where
+	// it was not set. n is at least 1.
 	// hook.ErrBusy when others kept getting in between.
 	CountFailures(ctx context.Context, hookID string, gen, n, now int64) (hook.Breaker, error)
 	// Breaker returns the breaker of a hook, or hook.ErrNotFound; that of another
