@@ -466,6 +466,7 @@ func TestLambda_anEventGoesAllTheWay(t *testing.T) {
 		c.http("admin", "POST", "/event-hooks/"+id+"/deliveries/"+held+"/redeliver", "", http.StatusAccepted)
 		eventually(t, func() string { // the receiver is back; what waits is woken
 			c.poll()
+			c.breakersAreDue()
 			c.invoke("deliver", sample(t, "deliver-sweep.json"))
 			return c.statuses(id, "delivered", 11)
 		})

@@ -129,7 +129,7 @@ func New(o Options) (*Service, error) {
 		hooks:  h,
 		places: newPlaces(),
 		outbox: outbox{lead: make(chan struct{}, 1)},
-		feed:  feed.New(o.Store, hook.FeedHooks, []string{hook.KindHook, hook.KindSource}, h, o.Now),
+		feed:   feed.New(o.Store, hook.FeedHooks, []string{hook.KindHook, hook.KindSource}, h, o.Now),
 	}, nil
 }
 

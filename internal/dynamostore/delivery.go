@@ -454,14 +454,13 @@ func (s *Store) ListDeliveries(ctx context.Context, hookID string, status hook.S
 // Half an RCU for each 4 KB, which is about 18 rows.
 func (s *Store) PendingDeliveries(ctx context.Context, hookID, after string, limit int) (page []hook.Waiting, more bool, err error) {
 	limit = max(limit, 1)
-	pk := statusKey(hook.Pending, hookID)
-	if len(pk) > maxPartitionKey || !utf8.ValidString(hookID) {
+	if len(hookID) > maxSortKey || !utf8.ValidString(hookID) {
 		return nil, false, nil
 	}
 	size := int32(limit + 1) // one more, to tell whether there are more
 	in := &dynamodb.QueryInput{
 		TableName: s.state, IndexName: &statusIndex, KeyConditionExpression: &ofStatus, Limit: &size,
-		ExpressionAttributeValues: item{":status": str(pk)},
+		ExpressionAttributeValues: item{":status": str(statusKey(hook.Pending, hookID))},
 	}
 	if start := startKey(after); start != "" {
 		in.KeyConditionExpression, in.ExpressionAttributeValues[":after"] = &ofStatusFrom, str(start)

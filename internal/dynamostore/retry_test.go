@@ -493,7 +493,14 @@ func TestStore_keysThatDynamoDBTakes(t *testing.T) {
 			t.Errorf("EndSnooze of key %.20q: %v", key, err)
 		}
 	}
-	if n := requests.Load(); n < 20 {
+	n := requests.Load()
+	if n < 20 {
 		t.Errorf("%d requests; want many to have looked at", n)
+	}
+	for _, hookID := range []string{strings.Repeat("h", 1025), id + "\xff"} {
+		page, more, err := s.PendingDeliveries(ctx, hookID, "", 5)
+		if len(page) > 0 || more || err != nil || requests.Load() != n {
+			t.Errorf("PendingDeliveries of hook %.40q = %v, %v, %v in %d requests; want none, in none", hookID, page, more, err, requests.Load()-n)
+		}
 	}
 }
