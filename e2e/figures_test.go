@@ -116,7 +116,7 @@ func BenchmarkFigures_requests(b *testing.B) {
 		{name: "failures-only", events: figureOnAWS, params: map[string]string{"DeliveryLog": "failures"}},
 		{name: "snoozed", events: figureOnAWS, option: `"snooze":3600,`},
 		{name: "unchanged", events: figureOnAWS, option: `"on_change":true,`},
-		{name: "failing-retried-once", events: figureFailing, params: map[string]string{"RetrySchedule": "1s"}, fails: true},
+		{name: "failing", events: figureFailing, params: map[string]string{"RetrySchedule": "1s"}, fails: true},
 	} {
 		b.Run(m.name, func(b *testing.B) {
 			for b.Loop() {

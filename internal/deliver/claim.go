@@ -48,6 +48,9 @@ func (b *batch) claim(ctx context.Context, msg string, w hook.Wake) (unit, bool)
 		return err
 	})
 	if errors.Is(err, hook.ErrStale) {
+		if w.Probe { // another wake-up of the row came first: it was no probe
+			s.passProbe(ctx, w.HookID, 0)
+		}
 		return unit{}, false
 	}
 	if err != nil {

@@ -93,7 +93,12 @@ func (s *Service) probeHeld(ctx context.Context, b hook.Breaker, wakeMS int64) e
 
 // passProbe wakes another row at once when a probe has ended without a word about
 // the receiver: else a minute would go by for each such row.
+//
+// gen 0 is that of the hook as it is known here.
 func (s *Service) passProbe(ctx context.Context, hookID string, gen int64) {
+	if h, ok := s.hooks.hook(hookID); gen == 0 && ok {
+		gen = h.Gen
+	}
 	b, err := s.o.Store.Breaker(ctx, hookID, gen, s.nowMS())
 	if err == nil && b.State == hook.BreakerOpen {
 		err = s.probeHeld(ctx, b, b.WakeMS)
@@ -164,9 +169,9 @@ func (s *Service) findHeld(ctx context.Context, hookID, after string) (f found, 
 }
 
 // heldBack reports whether a row waits for nothing but its breaker: no attempt is
-// early.
+// early. What has expired is woken anyway, and ends.
 func heldBack(w hook.Waiting, now int64) bool {
-	return (w.Reason == hook.ReasonBreaker || w.DueMS <= now) && w.LeaseMS <= now
+	return (w.Reason == hook.ReasonBreaker || w.DueMS <= now) && w.LeaseMS <= now && w.DeadlineMS > now
 }
 
 // releaseHeld wakes rows that a hook's breaker held back, each once, and forgets

@@ -163,6 +163,33 @@ func TestDeliver_isolation(t *testing.T) {
 			}
 		})
 	})
+	t.Run("nor those that there are in all", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			p := &pace{takes: map[string]time.Duration{}}
+			well := w.hook(nil)
+			for range 40 { // more attempts than MaxOpen
+				p.takes[w.hook(func(h *hook.Hook) { h.Config.Timeout = 30 }).ID] = hangs
+			}
+			w.o.Action, w.o.Now = p, time.Now
+			w.restart()
+			ctx, cancel := context.WithTimeout(w.ctx, 60*time.Second)
+			defer cancel()
+			var msgs []hook.Received
+			for i := range 5 {
+				msgs = append(msgs, hook.Received{ID: fmt.Sprint(i), Body: message.Pack(w.many(4))[0].Body, Receives: 1})
+			}
+			begun := time.Now()
+			w.svc.Deliver(ctx, msgs)
+			last := time.Duration(0)
+			for _, at := range p.done[well.ID] {
+				last = max(last, at.Sub(begun))
+			}
+			if n := len(p.done[well.ID]); n != 20 || last > 10*deliver.Patience {
+				t.Errorf("%d attempts of the well hook, the last after %v; want 20, long before the others' 30 s", n, last)
+			}
+		})
+	})
 	t.Run("parked deliveries are made up for", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)

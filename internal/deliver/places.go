@@ -11,7 +11,7 @@ import (
 const (
 	MaxInFlight        = 64 // that wait for their answer for less than Patience
 	MaxInFlightPerHook = 8
-	MaxOpen            = 256 // in all: each holds a connection
+	MaxOpen            = 1000 // in all, as many as five messages bring: each holds a connection
 	// Patience is how long an attempt may be without an answer before others
 	// stop waiting for it.
 	Patience = time.Second

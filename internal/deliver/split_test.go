@@ -155,6 +155,39 @@ func TestDeliver_split(t *testing.T) {
 		w.settle()
 		once(t, w, hooks, []hook.Event{ev})
 	})
+	t.Run("what the queue did not take is sent again, and nothing else", func(t *testing.T) {
+		w := newWorld(t)
+		hooks, ev := w.hooks(5*deliver.MaxUnits), w.event(`{}`)
+		queue := &picky{Queue: w.events}
+		w.o.Events = queue
+		w.restart()
+		w.post(ev)
+		w.firstStep()
+		if n := len(w.queued()); n != 5 || queue.sent != 5+2 {
+			t.Errorf("%d pieces queued, %d sent; want 5, and 2 of them twice", n, queue.sent)
+		}
+		w.settle()
+		once(t, w, hooks, []hook.Event{ev})
+	})
+	t.Run("hooks that are not told are counted once", func(t *testing.T) {
+		w := newWorld(t)
+		counts := map[string]int64{}
+		w.o.Metrics = func(m map[string]int64) {
+			for name, n := range m {
+				counts[name] += n
+			}
+		}
+		w.restart()
+		w.hooks(deliver.MaxUnits + 50)
+		for range 7 {
+			w.hook(func(h *hook.Hook) { h.Enabled = false })
+		}
+		w.post(w.event(`{}`))
+		w.settle()
+		if n := counts["NotToldDisabled"]; n != 7 || counts["MessagesSplit"] != 2 {
+			t.Errorf("counts = %v; want 7 hooks that are disabled, and 2 pieces", counts)
+		}
+	})
 	t.Run("events that nobody wants are not sent on", func(t *testing.T) {
 		w := newWorld(t)
 		w.hooks(deliver.MaxUnits + 1)
