@@ -3,6 +3,7 @@ package deliver_test
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -203,13 +204,12 @@ func TestRelease(t *testing.T) {
 		h := w.releasing(r, 20)
 		want := w.held(h)
 		other, store := w.another(nil), &watched{Store: w.o.Store}
-		flapped := false
+		var flapped atomic.Bool
 		sweeper := w.another(func(o *deliver.Options) { o.Store = store })
 		store.nudging = func() { // between reading the rows and writing how far it came
-			if flapped {
+			if flapped.Swap(true) {
 				return
 			}
-			flapped = true
 			r.kill(h, unavailable)
 			w.hears(other, w.event(`{}`))
 			r.revive(h)
@@ -218,7 +218,7 @@ func TestRelease(t *testing.T) {
 		w.advance(time.Minute)
 		w.loseWakeUps()
 		for range 3 {
-			flapped = false
+			flapped.Store(false)
 			if err := sweeper.Sweep(t.Context()); err != nil {
 				t.Fatal(err)
 			}
