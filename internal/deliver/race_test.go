@@ -6,8 +6,8 @@ package deliver_test
 // for shows in any of them.
 const (
 	everyNth     = 8
-	modelTrials  = 40
-	backlogRows  = 300
+	modelTrials  = 30
+	backlogRows  = 200
 	stormEvents  = 1_000
 	releasedRows = 1_100
 )

@@ -74,12 +74,14 @@ func (s *Service) settle(ctx context.Context, u unit, at time.Time, out hook.Out
 		// The response of the last failed attempt stays, for whoever asks what
 		// went wrong before.
 		end(&d, hook.Delivered, "", s.o.Now())
-		s.count(metricDelivered, 1)
-		defer s.attemptSucceeded(ctx, u, len(d.Attempts) > 1)
-		if u.row == nil && s.o.FailuresOnly {
-			return nil
+		defer s.attemptSucceeded(ctx, u, len(d.Attempts) > 1 || d.Run > 1)
+		if u.row != nil || !s.o.FailuresOnly {
+			if err := s.recordSuccess(ctx, d); err != nil {
+				return err
+			}
 		}
-		return s.recordSuccess(ctx, d)
+		s.count(metricDelivered, 1)
+		return nil
 	}
 
 	d.Response = out.Response

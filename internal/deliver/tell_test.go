@@ -56,6 +56,21 @@ func (w *world) apart(a deliver.Action) func(*deliver.Options) {
 }
 
 func TestTell_once(t *testing.T) {
+	t.Run("a crash between telling that a breaker opens and opening it", func(t *testing.T) {
+		w, r := newReceivers(t)
+		operator := w.operator("breaker-opened")
+		h := w.hook(nil)
+		w.fail(r, h, deliver.BreakerFailures-1)
+		w.dieBefore("W12")
+		w.fail(r, h, 1)
+		w.reborn()
+		w.advance(time.Minute)
+		w.fail(r, h, 1)
+		w.settle()
+		if n := len(r.of(operator)); n != 1 || w.breaker(h).State != hook.BreakerOpen {
+			t.Errorf("told %d times, breaker %+v; want once, and it open", n, w.breaker(h))
+		}
+	})
 	t.Run("a crash between telling that a breaker closes and closing it", func(t *testing.T) {
 		w, r := newReceivers(t)
 		operator := w.operator("breaker-closed")
@@ -198,7 +213,7 @@ func TestTell_each(t *testing.T) {
 		operator := w.operator("hook-disabled")
 		h := w.hook(nil)
 		r.kill(h, gone)
-		for range 2 {
+		for range 3 { // the last two of versions of the same second
 			w.post(w.event(`{}`))
 			w.settle()
 			is := w.stored(h)
@@ -208,8 +223,8 @@ func TestTell_each(t *testing.T) {
 			is.Enabled, is.DisabledReason = true, ""
 			w.put(is, is.Changed)
 		}
-		if n := len(r.of(operator)); n != 2 {
-			t.Errorf("told %d times; want twice", n)
+		if n := len(r.of(operator)); n != 3 {
+			t.Errorf("told %d times; want three", n)
 		}
 	})
 	t.Run("deliveries that fail at the same moment, and runs of one", func(t *testing.T) {
