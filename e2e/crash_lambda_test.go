@@ -112,7 +112,7 @@ func killFunctions(t *testing.T, kills int, seed uint64) toll {
 				behind := len(accepted) - r.arrived()
 				mu.Unlock()
 				if behind > 90 {
-					time.Sleep(5 * time.Millisecond) // the load's pace
+					pause(posting, 5*time.Millisecond) // the load's pace
 					continue
 				}
 				body := fmt.Sprintf(`[{"item":"%d-%d-a"},{"item":"%d-%d-b"},{"item":"%d-%d-c"}]`, client, n, client, n, client, n)
@@ -158,7 +158,7 @@ func killFunctions(t *testing.T, kills int, seed uint64) toll {
 			t.Fatalf("of %d accepted events %d have not ended (seed %d), at %d; %d deliveries are pending:\n%s",
 				len(accepted), len(open), seed, time.Now().UnixMilli(), len(pending), strings.Join(pending, "\n"))
 		}
-		time.Sleep(200 * time.Millisecond) // a poll of other processes, bounded above
+		pause(ctx, 200*time.Millisecond) // a look at other processes, until the deadline above
 	}
 	stop()
 	work.Wait()

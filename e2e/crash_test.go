@@ -93,7 +93,7 @@ func runBehind(t testing.TB, prefix, env []string, dir, addr, token string, args
 		if time.Since(begun) > 5*time.Second {
 			t.Fatalf("not ready within 5 s: %v\n%s", err, p.out)
 		}
-		time.Sleep(5 * time.Millisecond) // a poll of another process, bounded above
+		pause(t.Context(), 5*time.Millisecond) // between two looks at another process, bounded above
 	}
 }
 

@@ -206,7 +206,7 @@ func (c *cloud) pollAll(m *meter) {
 		if c.delayed() == 0 {
 			return
 		}
-		time.Sleep(50 * time.Millisecond) // wake-ups wait for their time, in whole seconds
+		pause(c.t.Context(), 50*time.Millisecond) // wake-ups wait for their time, in whole seconds
 	}
 }
 

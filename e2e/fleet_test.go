@@ -93,7 +93,7 @@ func (f *fleet) strike(functions ...string) killing {
 			for _, name := range functions {
 				f.functions[name].Kill()
 			}
-			time.Sleep(time.Millisecond) // a poll, bounded by the functions' timeouts
+			pause(f.t.Context(), time.Millisecond) // until the next one begins: bounded by the functions' timeouts
 		}
 	}
 	var k killing
@@ -170,7 +170,7 @@ func (f *fleet) pollOnce(ctx context.Context, queue string, most int) {
 		if err != nil && ctx.Err() == nil {
 			f.fault(fmt.Errorf("receive: %w", err))
 		}
-		time.Sleep(50 * time.Millisecond) // between two looks into an empty queue
+		pause(ctx, 50*time.Millisecond) // between two looks into an empty queue
 		return
 	}
 	ev, ids := sqsEvent(queue, out.Messages)

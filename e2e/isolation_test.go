@@ -217,7 +217,7 @@ func (c *clocked) offer(t testing.TB, w *world, events int, rate float64) []time
 			fmt.Fprintf(&body, `,{"n":%d,"note":%q}`, n+i, note)
 		}
 		n += size
-		time.Sleep(time.Until(at)) // the offered rate
+		pause(t.Context(), time.Until(at)) // the offered rate
 		wg.Go(func() {
 			req, err := http.NewRequest("POST", w.url+"/events/shop/sold", strings.NewReader("["+body.String()[1:]+"]"))
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -263,4 +264,29 @@ func TestTour_aReceiverThatWasGoneForLongGetsWhatItMissedWhenAsked(t *testing.T)
 		t.Errorf("%d deliveries are still failed; want none", n)
 	}
 	r.nothing(t)
+}
+
+// A receiver that answers 500 to everything is left alone after ten failures in a
+// row: what comes waits, who listens is told, and what a person sends again is
+// attempted at once.
+func TestTour_aReceiverThatIsDownIsLeftAlone(t *testing.T) {
+	w := start(t, local.Options{})
+	r := newReceiver(t, slices.Repeat([]int{http.StatusInternalServerError}, 10)...)
+	operator := newReceiver(t)
+	w.hook(`{"source":"eventhooks","event":"breaker-opened","handler":"webhook","config":{"url":"` + operator.URL + `"}}`)
+	id := w.hook(`{"source":"crud","event":"consumers","handler":"webhook","name":"on-call","config":{"url":"` + r.URL + `"}}`)
+	w.post("/events", "["+strings.TrimSuffix(strings.Repeat(`{"source":"crud","event":"consumers","data":{}},`, 10), ",")+"]")
+	for range 10 {
+		r.next(t)
+	}
+	if told := object(t, operator.next(t).body); told["hook_name"] != "on-call" || told["failures"] != json.Number("10") {
+		t.Errorf("told %v; want ten failures of on-call", told)
+	}
+	held := w.post("/events", `{"source":"crud","event":"consumers","data":{}}`)[0]
+	if row := w.delivery(id, held, "pending"); row["reason"] != hook.ReasonBreaker || len(row["attempts"].([]any)) != 0 {
+		t.Errorf("row = %v; want that it waits for the breaker, without an attempt", row)
+	}
+	r.nothing(t)
+	w.call("POST", "/event-hooks/"+id+"/deliveries/"+held+"/redeliver", "", http.StatusAccepted)
+	w.delivery(id, held, "delivered")
 }

@@ -73,7 +73,7 @@ func (w *witness) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.said[event] = append(w.said[event], testimony{at, status})
 	w.mu.Unlock()
 	w.seen <- struct{}{}
-	time.Sleep(late) // a receiver that has something to do: attempts are in flight when a blow falls
+	pause(r.Context(), late) // a receiver that has something to do: attempts are in flight when a blow falls
 	rw.WriteHeader(status)
 }
 

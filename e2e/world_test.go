@@ -147,6 +147,18 @@ func eventually(t testing.TB, complaint func() string) {
 	}
 }
 
+// pause waits for d, or until ctx ends: for the pace of a load, the time that a
+// receiver takes, and between two looks at other processes. Nothing is taken to
+// have happened because it is over.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
 // receiver is a hook's target: it keeps what arrives, and answers as told.
 type receiver struct {
 	*httptest.Server

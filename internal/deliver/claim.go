@@ -48,8 +48,8 @@ func (b *batch) claim(ctx context.Context, msg string, w hook.Wake) (unit, bool)
 		return err
 	})
 	if errors.Is(err, hook.ErrStale) {
-		if w.Probe { // another wake-up of the row came first: it was no probe
-			s.passProbe(ctx, w.HookID, 0)
+		if h, ok := s.hooks.hook(w.HookID); ok && w.Probe { // another wake-up of the row came first: it was no probe
+			s.passProbe(ctx, h.ID, h.Gen)
 		}
 		return unit{}, false
 	}

@@ -93,12 +93,7 @@ func (s *Service) probeHeld(ctx context.Context, b hook.Breaker, wakeMS int64) e
 
 // passProbe wakes another row at once when a probe has ended without a word about
 // the receiver: else a minute would go by for each such row.
-//
-// gen 0 is that of the hook as it is known here.
 func (s *Service) passProbe(ctx context.Context, hookID string, gen int64) {
-	if h, ok := s.hooks.hook(hookID); gen == 0 && ok {
-		gen = h.Gen
-	}
 	b, err := s.o.Store.Breaker(ctx, hookID, gen, s.nowMS())
 	if err == nil && b.State == hook.BreakerOpen {
 		err = s.probeHeld(ctx, b, b.WakeMS)

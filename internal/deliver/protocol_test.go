@@ -312,12 +312,12 @@ type killer struct {
 
 func (k *killer) Do(ctx context.Context, h hook.Hook, ev hook.Event, at time.Time) hook.Outcome {
 	if k.kills {
-		time.Sleep(time.Second / 2)
+		time.Sleep(time.Second / 2) // in the bubble's time
 		if ev.ID == k.event {
 			k.tried++
 			k.w.fault.die()
 		}
-		time.Sleep(time.Second / 2)
+		time.Sleep(time.Second / 2) // in the bubble's time
 	}
 	return k.script.Do(ctx, h, ev, at)
 }

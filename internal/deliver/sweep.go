@@ -44,15 +44,19 @@ func (s *Service) Sweep(ctx context.Context) error {
 	if err := s.feed.Refresh(ctx); err != nil { // rows can be woken without it
 		errs = append(errs, fmt.Errorf("load hooks: %w", err))
 	}
-	// A breaker that is not closed is looked at each minute, so this is all of
-	// them.
+	// A breaker that is not closed is due within the minute, so this is all of
+	// them, or as many as a sweep looks at. Rows of the others are woken as ever.
 	breakers, err := s.o.Store.OverdueBreakers(ctx, begun.Add(probeEvery).UnixMilli(), sweepBreakers)
 	if err != nil {
 		errs = append(errs, fmt.Errorf("read breakers: %w", err))
 	}
 	probes := map[string]string{} // of hooks whose breakers are open: the row that probes
 	for _, b := range breakers {
-		if b.State == hook.BreakerOpen {
+		if b.State != hook.BreakerOpen {
+			continue
+		}
+		probes[b.HookID] = ""
+		if b.Seq != 0 { // else Event is but where the last look ended
 			probes[b.HookID] = b.Event
 		}
 	}

@@ -192,3 +192,26 @@ func TestBreaker_disablesNotWhatWasEdited(t *testing.T) {
 		t.Error("enabled after five more days; want it disabled")
 	}
 }
+
+// Where a look for a row to probe with has ended is no probe: that row is woken
+// when its time has come.
+func TestSweep_theRowWhereALookEnded(t *testing.T) {
+	w, r := newReceivers(t)
+	h := w.hook(func(h *hook.Hook) { h.Retry.MaxAge = 600 })
+	w.trip(r, h)
+	ev := w.event(`{}`)
+	w.post(ev)
+	w.settle()
+	w.advance(13 * time.Minute)
+	w.loseWakeUps()
+	b := w.breaker(h)
+	b.Event, b.Seq, b.WakeMS = ev.ID, 0, w.clock().Add(30*time.Second).UnixMilli() // not due
+	if _, err := w.store.UpdateBreaker(t.Context(), b, w.clock().UnixMilli()); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.svc.Sweep(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.settle()
+	w.wantStatus(h, ev, hook.Failed, hook.ReasonExpired, 0)
+}
