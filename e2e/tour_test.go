@@ -274,7 +274,8 @@ func TestTour_aReceiverThatIsDownIsLeftAlone(t *testing.T) {
 	r := newReceiver(t, slices.Repeat([]int{http.StatusInternalServerError}, 10)...)
 	operator := newReceiver(t)
 	w.hook(`{"source":"eventhooks","event":"breaker-opened","handler":"webhook","config":{"url":"` + operator.URL + `"}}`)
-	id := w.hook(`{"source":"crud","event":"consumers","handler":"webhook","name":"on-call","config":{"url":"` + r.URL + `"}}`)
+	// Not a webhook hook: its ping would succeed in between, and begin a new row.
+	id := w.hook(`{"source":"crud","event":"consumers","handler":"webhook-custom","name":"on-call","config":{"method":"POST","url":"` + r.URL + `"}}`)
 	w.post("/events", "["+strings.TrimSuffix(strings.Repeat(`{"source":"crud","event":"consumers","data":{}},`, 10), ",")+"]")
 	for range 10 {
 		r.next(t)
