@@ -54,11 +54,13 @@ func newScript(src string, nodes []node, codes []code) *Script {
 		c.line = line
 		// A carriage return is a line's end for Lua, and would be counted.
 		c.text = strings.ReplaceAll(strings.ReplaceAll(c.text, "\r\n", "\n"), "\r", "\n")
-		put := ScriptPut + "(" + strconv.Itoa(i+1)
+		// The semicolon ends what the tag before has left open: else this would
+		// be a part of it.
+		put := ";" + ScriptPut + "(" + strconv.Itoa(i+1)
 		from := b.Len()
 		switch n.kind {
 		case nodeStatement:
-			b.WriteString(c.text + "\n")
+			b.WriteString(";" + c.text + "\n")
 		case nodeExpr:
 			c.expr = true
 			b.WriteString(put + ",(" + c.text + "\n));\n")
@@ -249,13 +251,14 @@ func readPiece(b []byte) (p Piece, rest []byte, err error) {
 // AppendPiece does: a template like any other. Where the result is JSON, the
 // text that was written until then decides whether a value stands inside a
 // string literal; values do not count, so nothing that comes with an event can
-// tell. An error is pieces that are none of this template's.
+// tell. An error is ErrTooLarge, or pieces that are none of this template's.
 func (t *Template) Bind(pieces []byte) (*Template, error) {
 	if t.script == nil {
 		return t, nil
 	}
 	b := &Template{json: t.json, raw: t.raw, size: t.size}
 	var q quotes
+	literal := 0 // bytes of literal text: its pieces cost the child nothing, and are read here
 	for len(pieces) > 0 {
 		p, rest, err := readPiece(pieces)
 		if err != nil {
@@ -272,6 +275,9 @@ func (t *Template) Bind(pieces []byte) (*Template, error) {
 			isTag := n.kind == nodeName || n.kind == nodeExpr
 			switch {
 			case p.Kind == PieceLiteral && n.kind == nodeText:
+				if literal += len(n.text); literal > MaxOutput {
+					return nil, ErrTooLarge
+				}
 				if t.json {
 					q.read(n.text)
 				}

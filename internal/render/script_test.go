@@ -345,3 +345,19 @@ func BenchmarkBind(b *testing.B) {
 		}
 	}
 }
+
+// A literal costs the child nothing, however often it writes it: what is read
+// here is bounded all the same.
+func TestTemplate_Bind_literalsAgainAndAgain(t *testing.T) {
+	tmpl, faults := ParseJSON(`{"a":1{% for i = 1, 64000 do %}` + strings.Repeat(" ", 60_000) + `{% end %}}`)
+	if faults != nil {
+		t.Fatal(faults)
+	}
+	var pieces []byte
+	for range 64_000 {
+		pieces = AppendPiece(pieces, Piece{Node: 3, Kind: PieceLiteral})
+	}
+	if _, err := tmpl.Bind(pieces); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("Bind = %v; want ErrTooLarge", err)
+	}
+}
