@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -253,8 +254,8 @@ func TestProtocol_staleIndexReads(t *testing.T) {
 		w.wantStatus(h, ev, hook.Delivered, "", 5)
 	}
 	w.wantAttempts(rows * 5)
-	if sent.n != rows*4 {
-		t.Errorf("%d wake-ups were sent; want %d: one for each retry, whatever the index says", sent.n, rows*4)
+	if n := sent.n.Load(); n != rows*4 {
+		t.Errorf("%d wake-ups were sent; want %d: one for each retry, whatever the index says", n, rows*4)
 	}
 	if sweeps := w.effects("W6"); sweeps <= rows {
 		t.Errorf("the index was tried %d times; it never lagged", sweeps)
@@ -359,8 +360,8 @@ func TestProtocol_aBacklogDoesNotMultiply(t *testing.T) {
 	}
 	// One from the attempt; nudged after 2, 17, 47 and 107 minutes and 3:47, 7:47,
 	// 11:47, 15:47, 19:47 and 23:47 hours.
-	if most := rows * 11; counted.n > most {
-		t.Errorf("%d wake-ups for %d rows in a day; want at most %d", counted.n, rows, most)
+	if most := int64(rows * 11); counted.n.Load() > most {
+		t.Errorf("%d wake-ups for %d rows in a day; want at most %d", counted.n.Load(), rows, most)
 	}
 	before := w.action.count()
 	w.settle() // whatever is left of them
@@ -373,11 +374,11 @@ func TestProtocol_aBacklogDoesNotMultiply(t *testing.T) {
 // counting counts the messages that are sent.
 type counting struct {
 	*boltqueue.Queue
-	n int
+	n atomic.Int64 // two probes may be passed on at once
 }
 
 func (c *counting) Send(ctx context.Context, msgs []hook.Message) ([]int, error) {
-	c.n += len(msgs)
+	c.n.Add(int64(len(msgs)))
 	return c.Queue.Send(ctx, msgs)
 }
 
