@@ -26,9 +26,9 @@ type plan struct {
 	body    *render.Template
 	plain   []byte // body without tags: body_format false
 	payload *render.Payload
-	// contentType is how the body is to be read: json, form, other.
-	json, typed bool
-	values      bool // rendering needs the event's values
+	typed   bool // the hook has a Content-Type of its own
+	json    bool // and that is one of JSON
+	values  bool // rendering needs the event's values
 	// scripts are what has to be run before anything is rendered: those of the
 	// headers, then of the body, or else of the payload.
 	scripts []*render.Script
@@ -43,11 +43,12 @@ type header struct {
 	tmpl  *render.Template
 }
 
-// Check reports all that is wrong with a hook's action, by field: templates that
-// do not parse, headers that cannot be sent, Lua that is none, a handler that
-// does not exist. It executes nothing. The n-th of a lambda's functions, counted from 1, is the field
-// "config.functions.<n>". That fields are there and of the right type is for
-// others to check.
+// Check reports all that is wrong with a hook's action, by field: a handler that
+// does not exist, headers that cannot be sent, a method or a secret that is none,
+// templates that do not parse, Lua that is none or exceeds the bounds of package
+// lua. It executes nothing. The n-th of a lambda's functions, counted from 1, is
+// the field "config.functions.<n>"; what is of several fields together is
+// "@entity". That fields are there and of the right type is for others to check.
 func Check(h hook.Hook) hook.FieldErrors {
 	p := compile(h)
 	if h.Handler == hook.HandlerLambda {

@@ -227,7 +227,7 @@ func TestRequest_plainNeedsNoLua(t *testing.T) {
 func TestDo_templateFaults(t *testing.T) {
 	r := templateRunner(t, newPool(t, 1))
 	for _, c := range []struct{ name, body, want string }{
-		{"an error of Lua", "a\n{{ nothing.x .. 1 }}", "render body: line 2, column 1: attempt to index a non-table object(nil) with key 'x'"},
+		{"an error of Lua", "a\n{{ nothing.x .. 1 }}", "render body: line 2, column 1: attempt to index a non-table object(nil)"},
 		{"a raised error", "{% error('no', 0) %}", "render body: no"},
 		{"a raised error with its place", "{% if port then\nerror('no')\nend %}", "render body: line 1, column 1: line 2 of the tag: no"},
 		{"too much CPU", "{% while true do %}{% end %}", "render: used more than 1 s of CPU"},
@@ -286,6 +286,43 @@ func TestDo_templateLater(t *testing.T) {
 	}
 }
 
+// TestDo_templateHalfTheTime: templates take at most half of the hook's timeout,
+// however long the caller has. What they would do in the whole of it, and within
+// all other bounds, is cut off, and the receiver is not called.
+func TestDo_templateHalfTheTime(t *testing.T) {
+	url, got := receiver(t, status(http.StatusOK))
+	r := templateRunner(t, newPool(t, 1))
+	if _, err := r.Request(withBody(url, "{{1}}"), healthEvent, now); err != nil { // a child waits
+		t.Fatal(err)
+	}
+	h := withBody(url, "{% while os.clock() < 0.9 do %}{% end %}")
+	h.Config.Timeout = 1
+	out := r.Do(t.Context(), h, healthEvent, now)
+	if out.Verdict != hook.Retryable || out.Error != "render: cut off: the time for the attempt was up" || len(got) > 0 {
+		t.Errorf("Do = %+v, %d requests; want it cut off before any", out, len(got))
+	}
+}
+
+// TestDo_templateTimeCounts: the receiver has what the templates left of the
+// hook's timeout, and no more. How much that was is in the error.
+func TestDo_templateTimeCounts(t *testing.T) {
+	done := make(chan struct{})
+	url, _ := receiver(t, func(http.ResponseWriter, *http.Request) { <-done })
+	defer close(done)
+	h := withBody(url, "{% while os.clock() < 0.1 do %}{% end %}")
+	h.Config.Timeout = 2
+	r := templateRunner(t, newPool(t, 1))
+	if _, err := r.Request(withBody(url, "{{1}}"), healthEvent, now); err != nil { // a child waits
+		t.Fatal(err)
+	}
+	out := r.Do(t.Context(), h, healthEvent, now)
+	text, ok := strings.CutPrefix(out.Error, "no answer within ")
+	left, err := time.ParseDuration(strings.ReplaceAll(text, " ", ""))
+	if !ok || err != nil || left > 1900*time.Millisecond {
+		t.Errorf("Do = %+v; want no answer within 1.9 s or less", out)
+	}
+}
+
 // TestRequest_templatesAreApart: what one template does to values, variables and
 // libraries of its own, no other sees, nor does the next request.
 func TestRequest_templatesAreApart(t *testing.T) {
@@ -326,7 +363,7 @@ func TestRequest_templateShowsNoSecrets(t *testing.T) {
 	r := templateRunner(t, newPool(t, 1))
 	h := withBody("http://127.0.0.1", "x")
 	h.Config.HeadersFormat = true
-	h.Config.Headers = map[string]string{"Authorization": "Bearer PASSWORD{{ nothing.x.PASSWORD2 or 'PASSWORD3' }}"}
+	h.Config.Headers = map[string]string{"Authorization": "Bearer PASSWORD{{ nothing.PASSWORD2.x or 'PASSWORD3' }}"}
 	_, err := r.Request(h, healthEvent, now)
 	if err == nil || strings.Contains(err.Error(), "PASSWORD") {
 		t.Errorf("Request: %v; want an error that does not show them", err)

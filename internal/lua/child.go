@@ -59,12 +59,12 @@ func serve(in, out *os.File) {
 		var answer []byte
 		switch {
 		case kind == frameCall && len(f) >= 4:
-			pid, _ := strconv.Atoi(f[3])
-			fault := box.Run(sandbox.Call{Event: f[0], Source: f[1], Data: []byte(f[2]), PID: pid, Functions: f[4:]},
+			pid, _ := strconv.Atoi(string(f[3]))
+			fault := box.Run(sandbox.Call{Event: string(f[0]), Source: string(f[1]), Data: f[2], PID: pid, Functions: texts(f[4:])},
 				func(l hook.LogLine) { _, _ = out.Write(logFrame(l)) }) // a parent that is gone is noticed at the end
 			answer = frame(frameEnd, fault)
 		case kind == frameRender && len(f) >= 3:
-			pieces, fault := box.Render(sandbox.Rendering{Event: f[0], Source: f[1], Data: []byte(f[2]), Scripts: f[3:]})
+			pieces, fault := box.Render(sandbox.Rendering{Event: string(f[0]), Source: string(f[1]), Data: f[2], Scripts: texts(f[3:])})
 			if fault != nil {
 				answer = frame(frameFault, strconv.Itoa(fault.Script), strconv.Itoa(fault.Line), fault.Text)
 				break
@@ -78,4 +78,12 @@ func serve(in, out *os.File) {
 			return
 		}
 	}
+}
+
+func texts(fields [][]byte) []string {
+	out := make([]string, len(fields))
+	for i, f := range fields {
+		out[i] = string(f)
+	}
+	return out
 }

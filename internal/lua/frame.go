@@ -24,9 +24,9 @@ const (
 
 // Bounds of a frame, in bytes.
 const (
-	maxCall   = 4 << 20 // an event and a hook's functions are far smaller
-	maxAnswer = 64 << 10
-	maxPieces = 2 << 20 // of values, and of what says what they are
+	maxCall     = 4 << 20 // an event and a hook's functions are far smaller
+	maxAnswer   = 64 << 10
+	maxRendered = 2 << 20 // of values, and of what says what they are
 )
 
 var errFrame = errors.New("a frame that is none")
@@ -47,8 +47,9 @@ func frame[F string | []byte](kind byte, fields ...F) []byte {
 	return b
 }
 
-// readFrame reads one frame of at most the given size.
-func readFrame(r *bufio.Reader, most uint32) (kind byte, fields []string, err error) {
+// readFrame reads one frame of at most the given size. The fields are the
+// caller's, and parts of one piece of memory.
+func readFrame(r *bufio.Reader, most uint32) (kind byte, fields [][]byte, err error) {
 	var head [5]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return 0, nil, err
@@ -69,7 +70,7 @@ func readFrame(r *bufio.Reader, most uint32) (kind byte, fields []string, err er
 		if uint64(n) > uint64(len(rest)-4) {
 			return 0, nil, errFrame
 		}
-		fields = append(fields, string(rest[4:4+n]))
+		fields = append(fields, rest[4:4+n:4+n])
 		rest = rest[4+n:]
 	}
 	return head[4], fields, nil

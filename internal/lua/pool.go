@@ -130,13 +130,13 @@ func (p *Pool) Run(ctx context.Context, c Call) (Result, error) {
 	x := exchange{
 		request: frame(frameCall, append([]string{c.Event, c.Source, string(c.Data), strconv.Itoa(c.PID)}, c.Functions...)...),
 		most:    maxAnswer,
-		take: func(kind byte, f []string) (done, ok bool) {
+		take: func(kind byte, f [][]byte) (done, ok bool) {
 			switch {
 			case kind == frameLog && len(f) == 2 && len(res.Log) <= sandbox.MaxLogLines:
-				res.Log = append(res.Log, hook.LogLine{Level: f[0], Message: f[1]})
+				res.Log = append(res.Log, hook.LogLine{Level: string(f[0]), Message: string(f[1])})
 				return false, true
 			case kind == frameEnd && len(f) == 1:
-				res.Fault = f[0]
+				res.Fault = string(f[0])
 				return true, true
 			}
 			return false, false
@@ -184,21 +184,19 @@ func (p *Pool) Render(ctx context.Context, c Rendering) (Rendered, error) {
 	res := Rendered{Script: -1}
 	x := exchange{
 		request: frame(frameRender, fields...),
-		most:    maxPieces,
-		take: func(kind byte, f []string) (done, ok bool) {
+		most:    maxRendered,
+		take: func(kind byte, f [][]byte) (done, ok bool) {
 			switch {
 			case kind == framePieces && len(f) == len(c.Scripts):
-				for _, pieces := range f {
-					res.Pieces = append(res.Pieces, []byte(pieces))
-				}
+				res.Pieces = f
 				return true, true
 			case kind == frameFault && len(f) == 3:
-				n, err := strconv.Atoi(f[0])
-				line, lerr := strconv.Atoi(f[1])
+				n, err := strconv.Atoi(string(f[0]))
+				line, lerr := strconv.Atoi(string(f[1]))
 				if err != nil || lerr != nil || n < 0 || n >= len(c.Scripts) {
 					return false, false
 				}
-				res.Script, res.Fault = n, c.Scripts[n].Fault(line, f[2])
+				res.Script, res.Fault = n, c.Scripts[n].Fault(line, string(f[2]))
 				res.Fault.Tag = "" // it may be part of a secret header
 				return true, true
 			}

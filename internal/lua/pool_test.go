@@ -123,7 +123,7 @@ func TestPool_Run(t *testing.T) {
 		{"no function", "function 2: Bad return value from function, expected function type, got number", []string{fine, "local n = 5 return n"}},
 		{"no Lua", "function 1: line 1: syntax error", []string{"return function( end"}},
 		{"bytecode", "function 1: line 1: syntax error", []string{"\x1bLua"}},
-		{"what is missing", "function 1: line 2: attempt to index a non-table object(nil) with key 'b'", []string{body("return data.a.b == nil")}},
+		{"what is missing", "function 1: line 2: attempt to index a non-table object(nil)", []string{body("return data.a.b == nil")}},
 		{"an error of the chunk itself", "function 1: line 1: early", []string{"error('early')"}},
 		{"an error that is a table", "function 1: error with a table value", []string{body("error({})")}},
 		{"an error that is nil", "function 1: error with a nil value", []string{body("error()")}},

@@ -156,7 +156,7 @@ type exchange struct {
 	most    uint32 // bytes of one frame of the answer
 	// take takes a frame of the answer: done after the last, ok unless it does
 	// not belong there.
-	take func(kind byte, fields []string) (done, ok bool)
+	take func(kind byte, fields [][]byte) (done, ok bool)
 	// fresh reports whether nothing of an answer was taken yet.
 	fresh func() bool
 	took  time.Duration // without waiting for a child

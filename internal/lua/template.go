@@ -76,8 +76,8 @@ func parseScript(s *render.Script) (chunk []ast.Stmt, fault *render.Error) {
 	if err != nil {
 		e, ok := errors.AsType[*parse.Error](err)
 		switch {
-		case ok && e.Pos.Line != parse.EOF && (e.Token == render.ScriptPut || s.Of(e.Pos.Line) == ""):
-			return nil, s.Before(e.Pos.Line, unfinished)
+		case ok && e.Pos.Line != parse.EOF && (hint == nil || hint.token != e.Token) && nothingFits(s.Source, s.Begin(e.Pos.Line)):
+			return nil, s.Before(s.Begin(e.Pos.Line), unfinished)
 		case hint != nil && hint.opened > 0:
 			return nil, s.Fault(hint.opened, hint.text)
 		case ok && e.Pos.Line == parse.EOF && hint == nil:
@@ -90,6 +90,19 @@ func parseScript(s *render.Script) (chunk []ast.Stmt, fault *render.Error) {
 	}
 	// The compiler has folded constants, which are no names.
 	return chunk, nil
+}
+
+// nothingFits reports whether not even text could stand where a piece of a script
+// begins, at the line given: then what is before it is at fault. There is nothing
+// wrong before that line but what is missing, or what nothing may follow.
+func nothingFits(source string, line int) bool {
+	at := 0
+	for range line - 1 {
+		at += strings.IndexByte(source[at:], '\n') + 1
+	}
+	_, err := parse.Parse(strings.NewReader(source[:at]+";"+render.ScriptPut+"()\n"), "")
+	e, ok := errors.AsType[*parse.Error](err)
+	return ok && e.Pos.Line == line
 }
 
 func scriptFault(s *render.Script, err error) *render.Error {

@@ -74,7 +74,7 @@ func TestPool_Render(t *testing.T) {
 		t.Errorf("%d children were started", n)
 	}
 	res, err := p.Render(t.Context(), rendering(t, fineTemplate, "a\n{{ nobody.x .. 1 }}", fineTemplate))
-	want := "line 2, column 1: attempt to index a non-table object(nil) with key 'x'"
+	want := "line 2, column 1: attempt to index a non-table object(nil)"
 	if err != nil || res.Fault == nil || res.Fault.Error() != want || res.Script != 1 || res.Again || res.Pieces != nil || res.Took <= 0 {
 		t.Errorf("Render = %+v, %v; want %s of script 1", res, err, want)
 	}

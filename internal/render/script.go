@@ -145,16 +145,16 @@ func (s *Script) Fault(line int, reason string) *Error {
 	return e
 }
 
-// Of returns the tag's code that a line of the script is of; "" for a line that
-// writes text or a plain name.
-func (s *Script) Of(line int) string {
-	text := ""
+// Begin returns the line where the tag or text begins that a line of the script
+// is of.
+func (s *Script) Begin(line int) int {
+	begin := 1
 	for _, c := range s.codes {
 		if c.line <= line {
-			text = c.text
+			begin = c.line
 		}
 	}
-	return text
+	return begin
 }
 
 // Before is a fault of the last tag before a line of the script.

@@ -73,8 +73,9 @@ var arrays = sync.OnceFunc(func() { lua.MaxArrayIndex = maxArrayPart })
 
 // Run runs the functions in their order and stops at the first that does not
 // return true. It returns what was wrong, "" when nothing was; that shows no
-// event data and no source text, except where a function raised it as an
-// error. log gets each line as it is logged.
+// event data, and of the source no more than the name of a function that was
+// called, except where a function raised it as an error. log gets each line as
+// it is logged.
 func (s *Sandbox) Run(c Call, log func(hook.LogLine)) string {
 	r := newRun(log)
 	data, err := r.decode(c.Data, eventValues)
@@ -192,7 +193,12 @@ func raised(err error) string {
 	}
 }
 
-// located turns "function:3: text", as Lua says it, into "line 3: text".
+// notTable begins what the library says of an index, and ends with the index:
+// a value of the event, or a part of the source.
+const notTable = "attempt to index a non-table object("
+
+// located turns "function:3: text", as Lua says it, into "line 3: text", without
+// the index where that is what it tells of.
 func located(text string) string {
 	switch {
 	case text == "lua callstack overflow":
@@ -206,6 +212,9 @@ func located(text string) string {
 				return "line " + line + ": " + located(message)
 			}
 		}
+	}
+	if strings.HasPrefix(text, notTable) {
+		text, _, _ = strings.Cut(text, " with key")
 	}
 	return text
 }

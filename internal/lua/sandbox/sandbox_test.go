@@ -93,9 +93,9 @@ func TestSandbox_escapes(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct{ body, fault string }{
-		"require of what there is elsewhere": {"return require 'os'", "line 2: require 'os' not allowed within sandbox"},
-		"require of a file":                  {"return require('/etc/passwd')", "line 2: require '/etc/passwd' not allowed within sandbox"},
-		"require, hidden":                    {"local ok, err = pcall(require, 'io') error(err, 0)", "line 2: require 'io' not allowed within sandbox"},
+		"require of what there is elsewhere": {"return require 'os'", "line 2: only cjson and cjson.safe can be required within sandbox"},
+		"require of a file":                  {"return require('/etc/passwd')", "line 2: only cjson and cjson.safe can be required within sandbox"},
+		"require, hidden":                    {"local ok, err = pcall(require, 'io') error(err, 0)", "line 2: only cjson and cjson.safe can be required within sandbox"},
 		"an error in a coroutine":            {"coroutine.wrap(function() error('in there') end)()", "line 2: in there"},
 		"an environment of a coroutine":      {"return coroutine.wrap(function() return getfenv == nil and os.getenv == nil end)()", ""},
 		"tostring of a name":                 {"return tostring(cjson.null) == 'userdata: NULL'", ""},

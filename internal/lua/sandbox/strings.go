@@ -348,7 +348,7 @@ func one(l *lua.LState, b *strings.Builder, flags string, verb byte, arg int) {
 	case 'q':
 		quote(b, l.CheckString(arg))
 	default:
-		l.RaiseError("invalid option '%%%s' to 'format'", clean(string(rune(verb))))
+		l.RaiseError("invalid option in 'format'")
 	}
 }
 

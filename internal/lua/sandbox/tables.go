@@ -51,7 +51,7 @@ func tabConcat(l *lua.LState) int {
 	for i := first; i <= last; i++ {
 		v := t.RawGetInt(i)
 		if !lua.LVCanConvToString(v) {
-			l.RaiseError("invalid value (%s) at index %d in table for 'concat'", v.Type().String(), i)
+			l.RaiseError("invalid value (%s) in table for 'concat'", v.Type().String())
 		}
 		if i > first {
 			b.WriteString(sep)

@@ -33,8 +33,7 @@ type Rendering struct {
 	Source  string
 }
 
-// Fault is why a rendering ended early. Its text shows no event data and no
-// source, except where a script raised it as an error.
+// Fault is why a rendering ended early. Its text shows what that of Run does.
 type Fault struct {
 	Script int // counted from 0
 	Line   int // of the script; 0 when it is not known
@@ -172,14 +171,11 @@ func (t *text) environment() *lua.LTable {
 	return env
 }
 
-// field is a value of the event, decoded when it is first asked for. A script
-// may have changed it in context.
+// field is a value of the event, decoded when it is asked for. Once a script has
+// context, it may have changed the value there, or taken it away.
 func (t *text) field(name string) lua.LValue {
 	if v := t.fields.RawGetString(name); v != lua.LNil || t.all {
 		return v
-	}
-	if _, seen := t.r.origin.notes[t.fields][lua.LString(name)]; seen {
-		return lua.LNil
 	}
 	b, ok := t.values[name]
 	if !ok {

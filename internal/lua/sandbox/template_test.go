@@ -41,7 +41,7 @@ func TestSandbox_Render_faults(t *testing.T) {
 		source, data, want string
 		line               int
 	}{
-		{"__put(1)\nx.y = 1", "{}", "attempt to index a non-table object(nil) with key 'y'", 2},
+		{"__put(1)\nx.y = 1", "{}", "attempt to index a non-table object(nil)", 2},
 		{"error('no', 0)", "{}", "no", 0},
 		{"error({})", "{}", "error with a table value", 0},
 		{"for", "{}", "cannot be compiled", 0},
