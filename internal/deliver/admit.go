@@ -145,10 +145,11 @@ func inOrder(a, b []judged) []judged {
 
 // judge decides for a group and stores the decision; m is what is remembered,
 // and afterwards what was stored. hook.ErrStale means that m was no longer true
-// and nothing was stored. The units returned are those of the admission's rows,
-// also beside an error; again are those that were dropped for a window which
-// turned out not to be open any more, and rest those that did not fit one
-// admission.
+// and that neither slot, rows nor new windows were stored; windows that were open
+// may have counted what they dropped all the same, and count it once more when it
+// is judged again. The units returned are those of the admission's rows, also
+// beside an error; again are those that were dropped for a window which turned out
+// not to be open any more, and rest those that did not fit one admission.
 func (b *batch) judge(ctx context.Context, group []judged, m *match.Memory) (admitted []unit, again, rest []judged, err error) {
 	s, h := b.s, group[0].h
 	now := s.o.Now()
@@ -181,7 +182,9 @@ func (b *batch) judge(ctx context.Context, group []judged, m *match.Memory) (adm
 	var shut map[string]bool
 	if h.ComparesChanges() {
 		// Before the slot goes on: an event that was dropped for a window which
-		// is not open any more would be stale behind a newer one of its slot.
+		// is not open any more would be stale behind a newer one of its slot. If the
+		// slot is not as it was read, the windows have counted too much: better than
+		// an event that nobody is told of.
 		if shut = s.countSnoozed(ctx, h, *m, r); len(shut) > 0 {
 			return nil, nil, nil, hook.ErrStale
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"eventhooks/internal/deliver"
@@ -13,6 +14,7 @@ import (
 // admissions is a store that notes how many bytes of data each admission has.
 type admissions struct {
 	deliver.Store
+	mu    sync.Mutex
 	bytes []int
 }
 
@@ -21,7 +23,9 @@ func (s *admissions) Admit(ctx context.Context, a hook.Admission) error {
 	for _, d := range a.Rows {
 		n += len(d.Event.Data)
 	}
+	s.mu.Lock()
 	s.bytes = append(s.bytes, n)
+	s.mu.Unlock()
 	return s.Store.Admit(ctx, a)
 }
 

@@ -158,13 +158,16 @@ func (b *batch) plan(ctx context.Context, msgs []hook.Received) (chains [][]unit
 // are sent on in smaller ones instead, before any attempt.
 func (b *batch) units(ctx context.Context, msg string, body message.Message, again bool) ([]unit, error) {
 	var units []unit
-	var dropped match.Dropped
+	var dropped, unheard match.Dropped // unheard: those of events that nobody wants
 	wanted := make([][]string, len(body.Events))
 	whole, all := body.Lo == "" && body.Hi == "", 0
 	for i, ev := range body.Events {
 		hooks, others := b.s.hooks.match(ev)
-		dropped.Add(others)
-		for _, h := range notAbout(hooks, ev) {
+		hooks = notAbout(hooks, ev)
+		if dropped.Add(others); len(hooks) == 0 {
+			unheard.Add(others)
+		}
+		for _, h := range hooks {
 			if h.ID < body.Lo || body.Hi != "" && h.ID >= body.Hi {
 				continue // another piece of the event has this hook
 			}
@@ -175,7 +178,11 @@ func (b *batch) units(ctx context.Context, msg string, body message.Message, aga
 		}
 	}
 	if whole && all > MaxUnits {
-		return nil, b.s.split(ctx, body.Events, wanted, again)
+		err := b.s.split(ctx, body.Events, wanted, again)
+		if err == nil { // these events were not sent on, so nobody else counts them
+			b.s.countDropped(unheard)
+		}
+		return nil, err
 	}
 	if body.Lo == "" { // else the first piece counts them
 		b.s.countDropped(dropped)
@@ -284,12 +291,11 @@ func (b *batch) attempt(ctx, work context.Context, u unit, n *news) error {
 	if s.held(u) {
 		return s.parkForBreaker(ctx, u)
 	}
-	leave, ok := s.places.enter(work, u.h.ID)
+	place, ok := s.places.enter(work, u.h.ID)
 	if !ok {
 		return s.park(ctx, u)
 	}
-	answered := false
-	defer func() { leave(answered) }()
+	defer place.leave()
 	s.breakers.await(work, u.h)
 	switch {
 	case s.held(u): // it opened while the unit waited for a place
@@ -311,8 +317,9 @@ func (b *batch) attempt(ctx, work context.Context, u unit, n *news) error {
 		return s.write(ctx, u, d)
 	}
 	at := s.o.Now()
+	place.begin()
 	out := s.o.Action.Do(work, u.h, u.ev, at)
-	answered = out.Verdict == hook.Success || out.Code > 0 || !u.h.Calls()
+	place.end(out.Verdict == hook.Success || out.Code > 0 || !u.h.Calls())
 	s.logged(ctx, u, out.Log)
 	if out.Verdict == hook.Unmade {
 		return s.park(ctx, u)

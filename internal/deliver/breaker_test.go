@@ -626,11 +626,11 @@ func TestDeliver_gone(t *testing.T) {
 		w := newWorld(t)
 		h := w.hook(nil)
 		w.action.answers = []hook.Outcome{gone}
-		w.action.during = func(int) {
+		w.action.inside(func(int) {
 			edited := h
 			edited.Config.URL = "https://moved.example.test/"
 			w.put(edited, h.Changed)
-		}
+		})
 		ev := w.event(`{}`)
 		w.post(ev)
 		w.settle()

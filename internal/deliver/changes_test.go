@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -243,17 +244,17 @@ func TestChanges(t *testing.T) {
 	})
 }
 
-// pausing is a store that does something right after an admission.
+// pausing is a store that does something right after an admission, once.
 type pausing struct {
 	deliver.Store
 	after func()
+	did   atomic.Bool
 }
 
 func (s *pausing) Admit(ctx context.Context, a hook.Admission) error {
 	err := s.Store.Admit(ctx, a)
-	if do := s.after; do != nil {
-		s.after = nil
-		do()
+	if !s.did.Swap(true) {
+		s.after()
 	}
 	return err
 }

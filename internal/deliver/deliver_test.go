@@ -322,9 +322,7 @@ func TestDeliver_aRowWhoseAttemptKillsTheProcess(t *testing.T) {
 	for n := range 20 {
 		// The process dies in every attempt: the claim is written, nothing
 		// after it is.
-		w.action.mu.Lock()
-		w.action.during = func(int) { w.fault.die() }
-		w.action.mu.Unlock()
+		w.action.inside(func(int) { w.fault.die() })
 		w.run(time.Hour)
 		if !w.fault.dead() {
 			if n == 0 {

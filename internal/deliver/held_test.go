@@ -3,6 +3,7 @@ package deliver_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,44 +13,47 @@ import (
 	"eventhooks/internal/message"
 )
 
-// watched is a store whose callers can be interrupted: before they read rows of
-// hooks, and before a row is moved on.
+// watched is a store whose callers can be interrupted, one at a time: before they
+// read rows of hooks, and before a row is moved on.
 type watched struct {
 	deliver.Store
+	mu               sync.Mutex
 	reading, nudging func()
 }
 
-func (s *watched) PendingDeliveries(ctx context.Context, hookID, after string, limit int) ([]hook.Waiting, bool, error) {
-	if s.reading != nil {
-		s.reading()
+func (s *watched) interrupt(do func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if do != nil {
+		do()
 	}
+}
+
+func (s *watched) PendingDeliveries(ctx context.Context, hookID, after string, limit int) ([]hook.Waiting, bool, error) {
+	s.interrupt(s.reading)
 	return s.Store.PendingDeliveries(ctx, hookID, after, limit)
 }
 
 func (s *watched) Deliveries(ctx context.Context, keys []hook.DeliveryKey, now int64) ([]hook.Delivery, error) {
-	if s.reading != nil {
-		s.reading()
-	}
+	s.interrupt(s.reading)
 	return s.Store.Deliveries(ctx, keys, now)
 }
 
 func (s *watched) NudgeDelivery(ctx context.Context, o hook.Overdue, later int64) (bool, error) {
-	if s.nudging != nil {
-		s.nudging()
-	}
+	s.interrupt(s.nudging)
 	return s.Store.NudgeDelivery(ctx, o, later)
 }
 
 // interrupted is an Action that something happens in the midst of, once.
 type interrupted struct {
 	deliver.Action
-	do func()
+	do  func()
+	did atomic.Bool
 }
 
 func (a *interrupted) Do(ctx context.Context, h hook.Hook, ev hook.Event, at time.Time) hook.Outcome {
-	if do := a.do; do != nil {
-		a.do = nil
-		do()
+	if !a.did.Swap(true) {
+		a.do()
 	}
 	return a.Action.Do(ctx, h, ev, at)
 }
@@ -279,7 +283,7 @@ func TestRelease(t *testing.T) {
 		ev := hook.Event{ID: key.EventID}
 		w.redeliver(h, ev)
 		var rows map[string]int
-		w.o.Action = &interrupted{r, func() {
+		w.o.Action = &interrupted{Action: r, do: func() {
 			w.advance(time.Minute)
 			if err := w.another(nil).Sweep(t.Context()); err != nil {
 				t.Error(err)
@@ -542,7 +546,7 @@ func TestProbe(t *testing.T) {
 		w, r := newReceivers(t)
 		h := w.tripped(r, 5, nil)
 		probes := -1
-		w.o.Action = &interrupted{r, func() {
+		w.o.Action = &interrupted{Action: r, do: func() {
 			w.advance(time.Minute)
 			if err := w.another(nil).Sweep(t.Context()); err != nil {
 				t.Error(err)
@@ -561,7 +565,7 @@ func TestProbe(t *testing.T) {
 		key := w.held(h)[0].DeliveryKey
 		w.redeliver(h, hook.Event{ID: key.EventID})
 		probes := -1
-		w.o.Action = &interrupted{r, func() {
+		w.o.Action = &interrupted{Action: r, do: func() {
 			w.advance(time.Minute)
 			if err := w.another(nil).Sweep(t.Context()); err != nil {
 				t.Error(err)

@@ -208,6 +208,123 @@ func TestDeliver_isolation(t *testing.T) {
 	})
 }
 
+// does is an Action that is what a function does.
+type does func(ctx context.Context, ev hook.Event) hook.Outcome
+
+func (d does) Do(ctx context.Context, _ hook.Hook, ev hook.Event, _ time.Time) hook.Outcome {
+	return d(ctx, ev)
+}
+
+// slowRecords is a store that takes its time to record a success, in the bubble's
+// time.
+type slowRecords struct {
+	deliver.Store
+	takes time.Duration
+}
+
+func (s *slowRecords) RecordDelivered(ctx context.Context, d hook.Delivery, now int64) (bool, error) {
+	time.Sleep(s.takes) // in the bubble's time
+	return s.Store.RecordDelivered(ctx, d, now)
+}
+
+// TestDeliver_whatHangs holds what is taken for a hook that hangs: all its places
+// have been held for Patience by attempts that nobody has answered.
+func TestDeliver_whatHangs(t *testing.T) {
+	const slow, quick = 3 * deliver.Patience, 10 * time.Millisecond
+	answer := hook.Outcome{Verdict: hook.Success, Code: 200}
+	// No later attempt would cure it, so that the hook's breaker has no part in it.
+	none := hook.Outcome{Verdict: hook.Final, Reason: hook.ReasonBlocked, Error: "blocked"}
+	pass := time.Sleep // in the bubble's time
+
+	// start begins a process that handles several batches at once. begin hands it
+	// events, whose attempts take so long and end so; wait waits for all of them.
+	start := func(w *world) (begin func(evs []hook.Event, takes time.Duration, ends hook.Outcome), wait func()) {
+		var mu sync.Mutex
+		plan := map[string]func() hook.Outcome{}
+		w.o.Now, w.o.Action = time.Now, does(func(_ context.Context, ev hook.Event) hook.Outcome {
+			mu.Lock()
+			attempt := plan[ev.ID]
+			mu.Unlock()
+			return attempt()
+		})
+		w.restart()
+		var wg sync.WaitGroup
+		begin = func(evs []hook.Event, takes time.Duration, ends hook.Outcome) {
+			for _, ev := range evs {
+				mu.Lock()
+				plan[ev.ID] = func() hook.Outcome { pass(takes); return ends }
+				mu.Unlock()
+				wg.Go(func() { w.hears(w.svc, ev) })
+			}
+			synctest.Wait()
+		}
+		return begin, func() { wg.Wait(); w.setClock(time.Now()) }
+	}
+
+	for _, tt := range []struct {
+		name         string
+		slow, failed int
+	}{
+		{"not one that takes its time with one, and is then asked by many", 1, 0},
+		{"nor with all but one", deliver.MaxInFlightPerHook - 1, 0},
+		{"nor one that could not be reached for others a while before", 1, deliver.MaxInFlightPerHook - 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				h := w.hook(nil)
+				begin, wait := start(w)
+				first, then := w.many(tt.slow), w.many(3*deliver.MaxInFlightPerHook)
+				begin(first, slow, answer)
+				begin(w.many(tt.failed), quick, none)
+				pass(2 * deliver.Patience)
+				begin(then, quick, answer)
+				wait()
+				if n, all := w.countRows(h, then, hook.Delivered), len(then); n != all {
+					t.Errorf("%d of %d delivered; want all", n, all)
+				}
+				if n := w.countRows(h, first, hook.Delivered); n != tt.slow {
+					t.Errorf("%d of the slow ones delivered; want %d", n, tt.slow)
+				}
+			})
+		})
+	}
+	t.Run("not one whose answers are long in being recorded", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.o.Store = &slowRecords{w.o.Store, 3 * deliver.Patience / 2}
+			h, evs := w.hook(nil), w.many(3*deliver.MaxInFlightPerHook)
+			begin, wait := start(w)
+			begin(w.many(1), slow, answer) // one hangs; the others do not
+			begin(evs, quick, answer)
+			wait()
+			if n := w.countRows(h, evs, hook.Delivered); n != len(evs) {
+				t.Errorf("%d of %d delivered; want all", n, len(evs))
+			}
+		})
+	})
+	t.Run("one whose attempts end one by one without an answer", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			h := w.hook(nil)
+			begin, wait := start(w)
+			const step = deliver.Patience / 10
+			first, then := w.many(deliver.MaxInFlightPerHook), w.many(3*deliver.MaxInFlightPerHook)
+			for i := range first {
+				begin(first[i:i+1], 9*step, none)
+				pass(step)
+			}
+			// All places have been held for a step. From the next one on they come free,
+			// one each step: the eighth before Patience is over, and then no more.
+			begin(then, 9*step, none)
+			wait()
+			if n := w.countRows(h, append(first, then...), hook.Failed); n != 2*deliver.MaxInFlightPerHook {
+				t.Errorf("%d attempts; want %d, and that the others are put off", n, 2*deliver.MaxInFlightPerHook)
+			}
+		})
+	})
+}
+
 // A unit for which nothing was free to make the attempt with waits, and no
 // attempt is counted.
 func TestDeliver_unmade(t *testing.T) {

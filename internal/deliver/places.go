@@ -38,13 +38,22 @@ func newPlaces() *places {
 
 // gate holds the places of one hook.
 type gate struct {
-	slots chan struct{}
+	// slots are the free places. Each says whether it is a new chance: not when
+	// the last attempt there ended without an answer.
+	slots chan bool
 	users int // who is in or waits; places.mu guards it
 
-	mu       sync.Mutex
-	starting int       // places whose attempt has not begun
-	running  int       // attempts
-	since    time.Time // of the last answer, or when attempts began to run
+	mu      sync.Mutex
+	waiting int       // attempts that have no answer yet
+	since   time.Time // when an attempt began last in a place that was a new chance
+}
+
+// place is that of one attempt. Not safe for concurrent use.
+type place struct {
+	gate   *gate
+	chance bool // as in gate.slots
+	// free gives back what the attempt takes of all places, done the gate.
+	free, done func()
 }
 
 // gate returns the hook's gate, to be given back by done.
@@ -53,7 +62,10 @@ func (p *places) gate(hookID string) (g *gate, done func()) {
 	defer p.mu.Unlock()
 	g = p.gates[hookID]
 	if g == nil {
-		g = &gate{slots: make(chan struct{}, MaxInFlightPerHook)}
+		g = &gate{slots: make(chan bool, MaxInFlightPerHook)}
+		for range MaxInFlightPerHook {
+			g.slots <- true
+		}
 		p.gates[hookID] = g
 	}
 	g.users++
@@ -67,12 +79,12 @@ func (p *places) gate(hookID string) (g *gate, done func()) {
 }
 
 // enter waits for a place, of the hook first, so that the many units of one hook
-// wait at its own gate. The attempt begins when it returns; leave gives the place
-// back, and says whether the attempt was answered. It is false when ctx ends
-// first, or the hook hangs.
-func (p *places) enter(ctx context.Context, hookID string) (leave func(answered bool), ok bool) {
+// wait at its own gate. It is false when ctx ends first, or the hook hangs; else
+// leave gives the place back.
+func (p *places) enter(ctx context.Context, hookID string) (*place, bool) {
 	g, done := p.gate(hookID)
-	if !g.take(ctx) {
+	chance, ok := g.take(ctx)
+	if !ok {
 		done()
 		return nil, false
 	}
@@ -83,90 +95,82 @@ func (p *places) enter(ctx context.Context, hookID string) (leave func(answered 
 			if i == 1 {
 				<-p.open
 			}
-			g.giveUp()
+			g.slots <- chance
 			done()
 			return nil, false
 		}
 	}
-	g.begin()
 	idle := sync.OnceFunc(func() { <-p.busy })
 	late := time.AfterFunc(Patience, idle)
-	return func(answered bool) {
+	return &place{gate: g, chance: chance, done: done, free: func() {
 		late.Stop()
 		idle()
 		<-p.open
-		g.leave(answered)
-		done()
-	}, true
+	}}, true
 }
 
-// take waits for a place of the hook.
-func (g *gate) take(ctx context.Context) bool {
+// begin says that the attempt begins.
+func (p *place) begin() {
+	g := p.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if p.chance {
+		g.since = time.Now()
+	}
+	g.waiting++
+}
+
+// end says that the attempt is over, as soon as it is: until leave it may take its
+// time to be recorded, which is no fault of the hook's.
+func (p *place) end(answered bool) {
+	g := p.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.waiting--
+	p.chance = answered
+}
+
+// leave gives the place back.
+func (p *place) leave() {
+	p.free()
+	p.gate.slots <- p.chance
+	p.done()
+}
+
+// take waits for a place of the hook. One that nobody had to wait for is a new
+// chance, whatever came before.
+func (g *gate) take(ctx context.Context) (chance, ok bool) {
+	select {
+	case <-g.slots:
+		return true, true
+	default:
+	}
 	for {
-		select {
-		case g.slots <- struct{}{}:
-			g.mu.Lock()
-			defer g.mu.Unlock()
-			g.starting++
-			return true
-		default:
-		}
 		left := g.hangsIn()
 		if left <= 0 {
-			return false
+			return false, false
 		}
 		t := time.NewTimer(left)
 		select {
-		case g.slots <- struct{}{}:
+		case chance := <-g.slots:
 			t.Stop()
-			g.mu.Lock()
-			defer g.mu.Unlock()
-			g.starting++
-			return true
+			return chance, true
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
-			return false
+			return false, false
 		}
 	}
 }
 
-// hangsIn returns after how long the hook hangs if no answer comes before: all its
-// places are held, and for Patience nobody has got one. An attempt that ends
-// without an answer makes room for one that will hardly get any.
+// hangsIn returns after how long the hook hangs if no answer comes before: for
+// Patience all its places have been held by attempts without an answer. One that
+// ends without an answer makes room for one that will hardly get any.
 func (g *gate) hangsIn() time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.starting > 0 || g.running == 0 { // some begin this very moment
+	if g.waiting < cap(g.slots) { // others begin, or are being recorded
 		return Patience
 	}
 	return Patience - time.Since(g.since)
-}
-
-func (g *gate) begin() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.starting--
-	if g.running == 0 {
-		g.since = time.Now()
-	}
-	g.running++
-}
-
-func (g *gate) leave(answered bool) {
-	g.mu.Lock()
-	g.running--
-	if answered {
-		g.since = time.Now()
-	}
-	g.mu.Unlock()
-	<-g.slots
-}
-
-// giveUp gives a place back whose attempt has not begun.
-func (g *gate) giveUp() {
-	g.mu.Lock()
-	g.starting--
-	g.mu.Unlock()
-	<-g.slots
 }

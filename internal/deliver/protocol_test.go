@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -39,11 +40,11 @@ func (w *world) wakeUp(h hook.Hook, ev hook.Event) string {
 // inside runs do within the n-th attempt, before its outcome is known: what
 // happens at the same time, in an order that is certain.
 func (w *world) inside(n int, do func()) {
-	w.action.during = func(m int) {
+	w.action.inside(func(m int) {
 		if m == n {
 			do()
 		}
-	}
+	})
 }
 
 func (w *world) wantAttempts(n int) {
@@ -96,7 +97,7 @@ func TestProtocol_twoFirstAttemptsAtOnce(t *testing.T) {
 					w.first(body)
 					w.advance(schedule[0])
 					wake := w.wakeUp(h, ev)
-					w.action.during = nil
+					w.action.inside(nil)
 					other, err := deliver.New(w.o)
 					if err != nil {
 						t.Fatal(err)
@@ -227,11 +228,14 @@ func TestProtocol_redeliver(t *testing.T) {
 // all that it ever said, again.
 type lagging struct {
 	deliver.Store
+	mu   sync.Mutex
 	said [hook.WakeShards][]hook.Overdue
 }
 
 func (s *lagging) OverdueDeliveries(ctx context.Context, shard int, now int64, limit int) ([]hook.Overdue, error) {
 	rows, err := s.Store.OverdueDeliveries(ctx, shard, now, limit)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.said[shard] = append(s.said[shard], rows...)
 	return slices.Clone(s.said[shard]), err
 }
@@ -281,7 +285,7 @@ func TestProtocol_aRowThatKillsIsAlone(t *testing.T) {
 		w.restart()
 		w.post(evs...)
 		w.settle()
-		k.kills = true
+		k.kills.Store(true)
 		for range 40 {
 			w.run(10 * time.Minute)
 			if w.fault.dead() {
@@ -296,7 +300,7 @@ func TestProtocol_aRowThatKillsIsAlone(t *testing.T) {
 				w.wantStatus(h, ev, hook.Delivered, "", 2)
 			}
 		}
-		if got := k.tried; got != deliver.MaxTries {
+		if got := k.tried.Load(); got != deliver.MaxTries {
 			t.Errorf("it killed %d processes; want %d", got, deliver.MaxTries)
 		}
 	})
@@ -307,15 +311,15 @@ func TestProtocol_aRowThatKillsIsAlone(t *testing.T) {
 type killer struct {
 	*script
 	event string
-	kills bool
-	tried int
+	kills atomic.Bool
+	tried atomic.Int64
 }
 
 func (k *killer) Do(ctx context.Context, h hook.Hook, ev hook.Event, at time.Time) hook.Outcome {
-	if k.kills {
+	if k.kills.Load() {
 		time.Sleep(time.Second / 2) // in the bubble's time
 		if ev.ID == k.event {
-			k.tried++
+			k.tried.Add(1)
 			k.w.fault.die()
 		}
 		time.Sleep(time.Second / 2) // in the bubble's time
@@ -456,7 +460,8 @@ func TestProtocol_anEventThatKillsIsAlone(t *testing.T) {
 		for range 5 {
 			evs = append(evs, w.event(`{}`))
 		}
-		k := &killer{script: w.action, event: evs[2].ID, kills: true}
+		k := &killer{script: w.action, event: evs[2].ID}
+		k.kills.Store(true)
 		w.o.Action = k
 		w.restart()
 		for _, ev := range evs {
@@ -480,8 +485,8 @@ func TestProtocol_anEventThatKillsIsAlone(t *testing.T) {
 			t.Errorf("%d dead letters; want none: the row carries what was accepted", n)
 		}
 		// Its message comes twice before it gets a row.
-		if most := 2 + deliver.MaxTries; k.tried > most {
-			t.Errorf("it killed %d processes; want at most %d", k.tried, most)
+		if tried, most := k.tried.Load(), int64(2+deliver.MaxTries); tried > most {
+			t.Errorf("it killed %d processes; want at most %d", tried, most)
 		}
 	})
 }

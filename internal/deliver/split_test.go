@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"eventhooks/internal/deliver"
 	"eventhooks/internal/hook"
@@ -163,30 +164,66 @@ func TestDeliver_split(t *testing.T) {
 		w.restart()
 		w.post(ev)
 		w.firstStep()
-		if n := len(w.queued()); n != 5 || queue.sent != 5+2 {
-			t.Errorf("%d pieces queued, %d sent; want 5, and 2 of them twice", n, queue.sent)
+		if n, sent := len(w.queued()), queue.sent.Load(); n != 5 || sent != 5+2 {
+			t.Errorf("%d pieces queued, %d sent; want 5, and 2 of them twice", n, sent)
 		}
 		w.settle()
 		once(t, w, hooks, []hook.Event{ev})
 	})
 	t.Run("hooks that are not told are counted once", func(t *testing.T) {
 		w := newWorld(t)
-		counts := map[string]int64{}
-		w.o.Metrics = func(m map[string]int64) {
-			for name, n := range m {
-				counts[name] += n
-			}
-		}
-		w.restart()
+		counts := w.counts()
 		w.hooks(deliver.MaxUnits + 50)
 		for range 7 {
 			w.hook(func(h *hook.Hook) { h.Enabled = false })
 		}
 		w.post(w.event(`{}`))
 		w.settle()
-		if n := counts["NotToldDisabled"]; n != 7 || counts["MessagesSplit"] != 2 {
-			t.Errorf("counts = %v; want 7 hooks that are disabled, and 2 pieces", counts)
+		if got := counts(); got["NotToldDisabled"] != 7 || got["MessagesSplit"] != 2 {
+			t.Errorf("counts = %v; want 7 hooks that are disabled, and 2 pieces", got)
 		}
+	})
+	t.Run("so are those of an event that nobody wants beside others", func(t *testing.T) {
+		w := newWorld(t)
+		counts := w.counts()
+		w.hooks(deliver.MaxUnits/2 + 1)
+		for range 7 {
+			w.hook(func(h *hook.Hook) { h.Event, h.Enabled = "other", false })
+		}
+		other := w.event(`{}`)
+		other.Event = "other"
+		w.post(append(w.many(2), other)...)
+		w.settle()
+		if got := counts(); got["NotToldDisabled"] != 7 || got["MessagesSplit"] != 2 {
+			t.Errorf("counts = %v; want 7 hooks that are disabled, and 2 messages", got)
+		}
+	})
+	t.Run("but not as long as it is not split", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			counts := w.counts()
+			w.hooks(deliver.MaxUnits + 1)
+			w.hook(func(h *hook.Hook) { h.Event, h.Enabled = "other", false })
+			other := w.event(`{}`)
+			other.Event = "other"
+			w.post(w.event(`{}`), other)
+			w.fault.trouble = func(_ int, name string) (bool, error) {
+				if name == "send:events" {
+					return false, errLost
+				}
+				return false, nil
+			}
+			w.settle()
+			if n := counts()["NotToldDisabled"]; n != 0 {
+				t.Errorf("%d counted; want none: the message comes again", n)
+			}
+			w.fault.trouble = nil
+			w.advance(visibility)
+			w.settle()
+			if n := counts()["NotToldDisabled"]; n != 1 {
+				t.Errorf("%d counted in the end; want 1", n)
+			}
+		})
 	})
 	t.Run("events that nobody wants are not sent on", func(t *testing.T) {
 		w := newWorld(t)

@@ -214,15 +214,9 @@ func TestDeliver_metrics(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
-			got := map[string]int64{}
-			w.o.Metrics = func(counts map[string]int64) {
-				for name, n := range counts {
-					got[name] += n
-				}
-			}
-			w.restart()
+			counts := w.counts()
 			tt.run(w)
-			if diff := cmp.Diff(tt.want, got); diff != "" {
+			if diff := cmp.Diff(tt.want, counts()); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -347,7 +348,7 @@ func TestDisable(t *testing.T) {
 		operator := w.operator("hook-disabled")
 		h := w.hook(nil)
 		r.kill(h, gone)
-		w.o.Action = &interrupted{r, func() { edit(w, h) }}
+		w.o.Action = &interrupted{Action: r, do: func() { edit(w, h) }}
 		w.restart()
 		w.post(w.event(`{}`))
 		w.settle()
@@ -396,16 +397,15 @@ func TestDisable(t *testing.T) {
 // picky is a queue that takes only every second message of the first request.
 type picky struct {
 	deliver.Queue
-	refused bool
-	sent    int
+	refused atomic.Bool
+	sent    atomic.Int64 // messages, with those that it did not take
 }
 
 func (q *picky) Send(ctx context.Context, msgs []hook.Message) (failed []int, err error) {
-	q.sent += len(msgs)
-	if q.refused {
+	q.sent.Add(int64(len(msgs)))
+	if q.refused.Swap(true) {
 		return q.Queue.Send(ctx, msgs)
 	}
-	q.refused = true
 	var some []hook.Message
 	for i, m := range msgs {
 		if i%2 == 0 {

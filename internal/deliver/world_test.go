@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -149,6 +150,27 @@ func (w *world) post(events ...hook.Event) {
 	}
 }
 
+// counts begins a process whose metrics are counted, and returns how to read what
+// there was so far.
+func (w *world) counts() func() map[string]int64 {
+	w.t.Helper()
+	var mu sync.Mutex
+	sum := map[string]int64{}
+	w.o.Metrics = func(counts map[string]int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		for name, n := range counts {
+			sum[name] += n
+		}
+	}
+	w.restart()
+	return func() map[string]int64 {
+		mu.Lock()
+		defer mu.Unlock()
+		return maps.Clone(sum)
+	}
+}
+
 // step hands what is visible to the service, as Lambda would, and says whether
 // there was anything.
 func (w *world) step() bool {
@@ -271,6 +293,13 @@ func (s *script) Do(_ context.Context, h hook.Hook, ev hook.Event, at time.Time)
 		during(n)
 	}
 	return out
+}
+
+// inside sets what is called inside each attempt from now on.
+func (s *script) inside(during func(n int)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.during = during
 }
 
 func (s *script) count() int {

@@ -49,7 +49,7 @@ var client = awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Tran
 	t.MaxIdleConns, t.MaxIdleConnsPerHost = 2*idleConns, idleConns
 })
 
-const idleConns = 64
+const idleConns = 64 // to each service, as deliver.MaxInFlight
 
 // credentials are what the environment held at the start. Lambda starts a new
 // process before they expire.

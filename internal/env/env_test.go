@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/google/go-cmp/cmp"
 
 	"eventhooks/internal/env"
@@ -102,6 +103,18 @@ func TestSettings_AWS(t *testing.T) {
 		}
 		if cfg.BaseEndpoint != nil {
 			t.Errorf("endpoint = %s; want AWS's own", *cfg.BaseEndpoint)
+		}
+	})
+	t.Run("as many connections are kept as deliver has attempts in flight", func(t *testing.T) {
+		s := settings(lambda)
+		client, ok := s.AWS("DYNAMODB").HTTPClient.(*awshttp.BuildableClient)
+		if !ok {
+			t.Fatal("the client is another; want the SDK's own, with other bounds")
+		}
+		const inFlight = 64 // as deliver.MaxInFlight
+		kept := client.GetTransport()
+		if kept.MaxIdleConnsPerHost < inFlight || kept.MaxIdleConns < 2*inFlight || kept.MaxConnsPerHost != 0 && kept.MaxConnsPerHost < inFlight {
+			t.Errorf("%d connections are kept to a host, %d in all, of at most %d; want %d to each of two", kept.MaxIdleConnsPerHost, kept.MaxIdleConns, kept.MaxConnsPerHost, inFlight)
 		}
 	})
 	t.Run("an endpoint of the service goes before one of all", func(t *testing.T) {

@@ -158,7 +158,7 @@ func (s *Set[T]) without(items []T, item T) []T {
 // Match returns the items whose patterns fit the data, in order. The cost is
 // that of the data, and of the items that are asked.
 func (s *Set[T]) Match(data map[string]any) []T {
-	q := search[T]{compare: s.compare}
+	q := search[T]{compare: s.compare, room: untidy}
 	q.object(&s.root, data, false)
 	if q.lists > 1 {
 		q.tidy()
@@ -187,6 +187,11 @@ type search[T any] struct {
 	seen    map[*wanted[T]]bool // those met inside arrays, where a value may come again
 	room    int                 // how many may be found until they are tidied
 }
+
+// untidy is how many items may be found, one again and again, until they are
+// tidied: at first, and from then on beyond twice those that were left. Fewer are
+// put in order once, in the end.
+const untidy = 1000
 
 // object looks at members; many says that they lie inside an array. A pattern
 // that fits has its values in them or, in an array, in one of its elements, so
@@ -243,7 +248,7 @@ func (q *search[T]) take(w *wanted[T], many bool) {
 	// An array may hold many alternatives of one pattern.
 	if len(q.found) > q.room {
 		q.tidy()
-		q.room = 2*len(q.found) + 1000
+		q.room = 2*len(q.found) + untidy
 	}
 }
 

@@ -2,6 +2,7 @@ package match_test
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -558,6 +559,34 @@ func TestIndex_Put_costsLittle(t *testing.T) {
 	if each > n/4 {
 		t.Errorf("an edit among %d hooks, and an event: %v allocations; want some 50", n, each)
 	}
+}
+
+// TestIndex_Put_leavesNothing edits a hook's filter while events come, so that it
+// asks for a field of its own each time: what was made for the fields of long ago
+// is given up. Kept, it would be ten times as much as may be here.
+func TestIndex_Put_leavesNothing(t *testing.T) {
+	const edits, most = 5000, 256 << 10
+	var x match.Index
+	x.Put(health("stays", unhealthy))
+	edit := func(i int) {
+		x.Put(health("edited", fmt.Sprintf(`{"field%d": ["x"]}`, i)))
+		x.Match(nil, is(`{"health": "unhealthy"}`))
+	}
+	live := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	edit(0)
+	before := live()
+	for i := range edits {
+		edit(i)
+	}
+	if grew := live() - before; grew > most {
+		t.Errorf("%d edits of one of two hooks leave %d bytes; want less than %d", edits, grew, most)
+	}
+	runtime.KeepAlive(&x)
 }
 
 // TestIndex_Match_costsNothingWithoutFilters holds the hot path of deployments
