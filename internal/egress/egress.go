@@ -76,6 +76,8 @@ type Client struct {
 	// backstop is asked after the rules; tests refuse everything there so
 	// that no packet leaves.
 	backstop func(address string) error
+	// routed is the function of that name; tests have another.
+	routed func(netip.AddrPort) bool
 }
 
 // New returns a client. The error names an option that makes no sense.
@@ -95,6 +97,7 @@ func New(o Options) (*Client, error) {
 	}
 	c.verify = c.transport(false)
 	c.insecure = c.transport(true)
+	c.routed = routed
 	return c, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"eventhooks/internal/hook"
@@ -24,13 +25,16 @@ const maxStatusLine = 1 << 10
 
 // Probe checks one address as Kong's health checker does: it connects, for
 // https makes a TLS session, for http and https sends a GET and reads the
-// status line, nothing else. Each probe has a connection of its own.
+// status line, nothing else. For grpc and grpcs it asks the standard health
+// protocol over HTTP/2. Each probe has a connection of its own.
 //
 // A refused or broken connection and a failed handshake are FaultTCP, a time
 // that runs out is FaultTimeout wherever it happens, an answer that is not
-// HTTP is FaultHTTP, and an address that the egress rules refuse, or a probe
-// that cannot be written, is FaultBlocked. What a status means is the caller's
-// to judge. When ctx ends before the probe's own time, the result is worth
+// HTTP, or not gRPC, or another grpc-status than 0 is FaultHTTP. No verdict are
+// FaultBlocked, for an address that the egress rules refuse or a probe that
+// cannot be written, and FaultNoRoute, for an IPv6 address when this machine
+// has no IPv6. What a status or a serving status means is the caller's to
+// judge. When ctx ends before the probe's own time, the result is worth
 // nothing: the caller looks at ctx.
 func (c *Client) Probe(ctx context.Context, p hook.Probe) hook.ProbeResult {
 	start := time.Now()
@@ -41,7 +45,7 @@ func (c *Client) Probe(ctx context.Context, p hook.Probe) hook.ProbeResult {
 	defer cancel()
 
 	result := c.probe(own, p, "1.1")
-	if result.Code == http.StatusHTTPVersionNotSupported {
+	if result.Code == http.StatusHTTPVersionNotSupported && (p.Type == "http" || p.Type == "https") {
 		// Kong asks a server that does not know HTTP/1.1 once more in 1.0.
 		if again := c.probe(own, p, "1.0"); again.Fault == hook.FaultNone {
 			result = again
@@ -60,72 +64,146 @@ func (c *Client) probe(ctx context.Context, p hook.Probe, version string) hook.P
 	if err != nil || p.Port < 1 || p.Port > 65535 {
 		return fault(r, hook.FaultBlocked, "the target is not an address and a port")
 	}
+	ap := netip.AddrPortFrom(ip, uint16(p.Port))
 	var request []byte
-	if p.Type != "tcp" {
-		if request, err = c.probeRequest(p, version); err != nil {
-			return fault(r, hook.FaultBlocked, err.Error())
-		}
+	switch p.Type {
+	case "tcp":
+	case "http", "https":
+		request, err = c.probeRequest(p, version)
+	case "grpc", "grpcs":
+		request, err = c.grpcRequest(p, ap)
+	default:
+		err = errors.New("nobody knows how to probe this type")
+	}
+	if err != nil {
+		return fault(r, hook.FaultBlocked, err.Error())
 	}
 
 	began := time.Now()
 	dialer := *c.dialer
 	dialer.KeepAlive = -1
-	conn, err := dialer.DialContext(ctx, "tcp", netip.AddrPortFrom(ip, uint16(p.Port)).String())
+	conn, err := dialer.DialContext(ctx, "tcp", ap.String())
 	if err != nil {
-		if blocked, ok := errors.AsType[*BlockedError](err); ok {
-			return fault(r, hook.FaultBlocked, blocked.Error())
-		}
-		if expired(ctx, err) {
-			return fault(r, hook.FaultTimeout, "no connection within "+seconds(p.Timeout))
-		}
-		e := dialReason(err)
-		if e.Timeout {
-			return fault(r, hook.FaultTimeout, e.Reason)
-		}
-		return fault(r, hook.FaultTCP, e.Reason)
+		return c.notConnected(ctx, r, ap, err, p.Timeout)
 	}
 	r.Connect = time.Since(began)
-	defer func() { _ = conn.Close() }()
 	if p.Type == "tcp" {
+		_ = conn.Close()
 		return r
 	}
 
-	// The deadline ends reads and writes; a ctx that ends sooner does too.
-	if end, ok := ctx.Deadline(); ok {
-		_ = conn.SetDeadline(end)
-	}
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	// The end of the time ends whatever the connection is waiting for, a
+	// farewell that nobody reads too. So when something failed and ctx has
+	// ended, the time was the reason.
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	session := conn
+	defer func() { _ = session.Close() }()
 
-	if p.Type == "https" {
+	if p.Type == "https" || p.Type == "grpcs" {
 		began = time.Now()
-		name := p.SNI
-		if name == "" {
-			name = serverName(p)
-		}
-		secure := tls.Client(conn, &tls.Config{
-			MinVersion:         tls.VersionTLS12,
-			RootCAs:            c.roots,
-			ServerName:         name,
-			InsecureSkipVerify: !p.VerifyTLS, // the upstream's own https_verify_certificate=false
-		})
-		if err := secure.HandshakeContext(ctx); err != nil {
-			if expired(ctx, err) {
-				return fault(r, hook.FaultTimeout, "TLS: no handshake within "+seconds(p.Timeout))
-			}
-			return fault(r, hook.FaultTCP, tlsReason(err, name))
+		secure, name := c.tlsClient(conn, p)
+		session = secure
+		err := secure.Handshake()
+		r.CertificateMS = certificateEnd(secure, err)
+		if err != nil {
+			return notSecured(ctx, r, err, name, p)
 		}
 		r.TLS = time.Since(began)
-		conn = secure
 	}
-
+	if p.Type == "grpc" || p.Type == "grpcs" {
+		return check(ctx, session, request, r, p.Timeout)
+	}
 	began = time.Now()
-	if _, err := conn.Write(request); err != nil {
-		if expired(ctx, err) {
-			return fault(r, hook.FaultTimeout, "request not taken within "+seconds(p.Timeout))
-		}
-		return fault(r, hook.FaultTCP, answerReason(err, false).Reason)
+	if _, err := session.Write(request); err != nil {
+		return notTaken(ctx, r, err, p.Timeout)
 	}
-	return readStatus(ctx, conn, r, p.Timeout, began)
+	return readStatus(ctx, session, r, p.Timeout, began)
+}
+
+// notConnected judges why there is no connection.
+func (c *Client) notConnected(ctx context.Context, r hook.ProbeResult, ap netip.AddrPort, err error, timeout time.Duration) hook.ProbeResult {
+	if blocked, ok := errors.AsType[*BlockedError](err); ok {
+		return fault(r, hook.FaultBlocked, blocked.Error())
+	}
+	if expired(ctx, err) {
+		return fault(r, hook.FaultTimeout, "no connection within "+seconds(timeout))
+	}
+	if ap.Addr().Unmap().Is6() && noRoute(err) && !c.routed(ap) {
+		if err := c.Judge(ap); err != nil { // without IPv6 the dialer may give up before it asks
+			return fault(r, hook.FaultBlocked, err.Error())
+		}
+		return fault(r, hook.FaultNoRoute, "no route to IPv6 addresses from here")
+	}
+	e := dialReason(err)
+	if e.Timeout {
+		return fault(r, hook.FaultTimeout, e.Reason)
+	}
+	return fault(r, hook.FaultTCP, e.Reason)
+}
+
+// noRoute reports whether an error is one of those that a machine without IPv6
+// makes of an IPv6 address.
+func noRoute(err error) bool {
+	return errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT)
+}
+
+// routed reports whether this machine knows a way to an address. To connect a
+// UDP socket asks the kernel just that, and sends nothing; routers on the way,
+// which may say that the network is unreachable as well, have no part in it.
+func routed(ap netip.AddrPort) bool {
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(ap))
+	if err != nil {
+		return !noRoute(err)
+	}
+	_ = conn.Close()
+	return true
+}
+
+// tlsClient returns a TLS session to be made over conn, and the name that the
+// server's certificate must have.
+func (c *Client) tlsClient(conn net.Conn, p hook.Probe) (secure *tls.Conn, name string) {
+	if name = p.SNI; name == "" {
+		name = serverName(p)
+	}
+	config := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		RootCAs:            c.roots,
+		ServerName:         name,
+		InsecureSkipVerify: !p.VerifyTLS, // the upstream's own https_verify_certificate=false
+	}
+	if p.Type == "grpcs" {
+		config.NextProtos = []string{"h2"}
+	}
+	return tls.Client(conn, config), name
+}
+
+// notSecured judges why there is no TLS session.
+func notSecured(ctx context.Context, r hook.ProbeResult, err error, name string, p hook.Probe) hook.ProbeResult {
+	if expired(ctx, err) {
+		return fault(r, hook.FaultTimeout, "TLS: no handshake within "+seconds(p.Timeout))
+	}
+	return fault(r, hook.FaultTCP, tlsReason(err, name))
+}
+
+// certificateEnd is when the certificate ends that the server showed, Unix
+// milliseconds, whatever err says of the handshake; 0 when it showed none.
+func certificateEnd(secure *tls.Conn, err error) int64 {
+	shown := secure.ConnectionState().PeerCertificates
+	if refused, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		shown = refused.UnverifiedCertificates
+	}
+	if len(shown) == 0 {
+		return 0
+	}
+	return shown[0].NotAfter.UnixMilli()
+}
+
+// notTaken judges why the request could not be sent.
+func notTaken(ctx context.Context, r hook.ProbeResult, err error, timeout time.Duration) hook.ProbeResult {
+	if expired(ctx, err) {
+		return fault(r, hook.FaultTimeout, "request not taken within "+seconds(timeout))
+	}
+	return fault(r, hook.FaultTCP, answerReason(err, false).Reason)
 }
 
 // readStatus reads the status line, and not a byte more than it must.
@@ -233,13 +311,10 @@ func (c *Client) probeRequest(p hook.Probe, version string) ([]byte, error) {
 	agent := c.userAgent
 	headers := make([]byte, 0, 128)
 	for _, name := range slices.Sorted(maps.Keys(p.Headers)) {
-		if !token(name) {
-			return nil, errors.New("a header's name is not valid")
+		if err := checkHeader(name, p.Headers[name]); err != nil {
+			return nil, err
 		}
 		for _, value := range p.Headers[name] {
-			if !printable(value) {
-				return nil, errors.New("the value of header " + name + " holds a control character")
-			}
 			switch {
 			case strings.EqualFold(name, "Host"):
 				host = value
@@ -264,6 +339,19 @@ func (c *Client) probeRequest(p hook.Probe, version string) ([]byte, error) {
 	}
 	b = append(b, headers...)
 	return append(b, "\r\n"...), nil
+}
+
+// checkHeader refuses what would make more of a header than one.
+func checkHeader(name string, values []string) error {
+	if !token(name) {
+		return errors.New("a header's name is not valid")
+	}
+	for _, value := range values {
+		if !printable(value) {
+			return errors.New("the value of header " + name + " holds a control character")
+		}
+	}
+	return nil
 }
 
 // appendPath writes a path as it was configured, but for bytes that no request

@@ -77,6 +77,9 @@ func answerReason(err error, answered bool) *Error {
 	if words := systemReason(err); words != "" {
 		return &Error{Reason: words, Timeout: errors.Is(err, syscall.ETIMEDOUT)}
 	}
+	if words := alert(err); words != "" { // in TLS 1.3 a server judges the client after the handshake
+		return &Error{Reason: "TLS: the server ends the session (" + words + ")"}
+	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		if answered {
 			return &Error{Reason: "connection closed in the middle of the answer"}
@@ -141,8 +144,8 @@ func tlsReason(err error, host string) string {
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
 		return "TLS: the server does not speak TLS on this port"
 	}
-	if alert, ok := errors.AsType[tls.AlertError](err); ok {
-		return "TLS: the server refuses the handshake (" + strings.TrimPrefix(alert.Error(), "tls: ") + ")"
+	if words := alert(err); words != "" {
+		return "TLS: the server refuses the handshake (" + words + ")"
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return "TLS: connection closed during the handshake"
@@ -151,6 +154,15 @@ func tlsReason(err error, host string) string {
 		return "TLS: " + words + " during the handshake"
 	}
 	return "TLS: handshake failed"
+}
+
+// alert returns the words of the TLS alert that the other side sent; "" when
+// err is none. crypto/tls has tls.AlertError for QUIC only.
+func alert(err error) string {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
+		return strings.TrimPrefix(op.Err.Error(), "tls: ")
+	}
+	return ""
 }
 
 // names lists a certificate's names, which are a stranger's words: bounded and

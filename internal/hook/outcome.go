@@ -53,7 +53,7 @@ type Request struct {
 
 // Probe is one check of a target address, ready to run.
 type Probe struct {
-	Type      string // http, https, tcp
+	Type      string // http, https, tcp, grpc, grpcs
 	IP        string // the address to dial
 	Port      int
 	Host      string // Host header, and SNI unless SNI is set
@@ -61,6 +61,7 @@ type Probe struct {
 	Path      string
 	Headers   map[string][]string
 	VerifyTLS bool
+	Service   string // what grpc and grpcs ask after; "" is the server as a whole
 	Timeout   time.Duration
 }
 
@@ -71,15 +72,23 @@ const (
 	FaultNone    ProbeFault = ""        // connected, and answered if an answer was asked for
 	FaultTCP     ProbeFault = "tcp"     // refused, reset, TLS failed
 	FaultTimeout ProbeFault = "timeout" // nothing in time
-	FaultHTTP    ProbeFault = "http"    // the answer was not HTTP
+	FaultHTTP    ProbeFault = "http"    // the answer was not HTTP, or not gRPC
 	FaultBlocked ProbeFault = "blocked" // the egress rules refuse the address: no verdict
+	FaultNoRoute ProbeFault = "noroute" // this machine has no way to such addresses (IPv6): no verdict
 )
 
 // ProbeResult is what a probe saw.
 type ProbeResult struct {
-	Fault  ProbeFault
-	Code   int    // HTTP status; 0 when none was read
-	Reason string // for a person: "connection refused", "no answer within 1 s"
+	Fault ProbeFault
+	Code  int // HTTP status; 0 when none was read
+	// Serving is what a grpc or grpcs probe was answered: grpc.health.v1's
+	// ServingStatus, so 1 is SERVING. 0 without a fault is UNKNOWN.
+	Serving int
+	Reason  string // for a person: "connection refused", "no answer within 1 s"
+
+	// CertificateMS is when the certificate ends that the address showed, Unix
+	// milliseconds, also one that was refused; 0 when it showed none.
+	CertificateMS int64
 
 	Connect, TLS, FirstByte time.Duration // 0 for a phase that was not reached
 	Took                    time.Duration

@@ -10,6 +10,9 @@ type Upstream struct {
 	HostHeader string // "" is null
 	Tags       []string
 	Active     ActiveCheck
+	// RemindEvery is how often, in seconds, a target that stays down is told of
+	// again; 0 is null, never.
+	RemindEvery int64
 
 	Changed int64 // as Hook.Changed
 }
@@ -17,7 +20,7 @@ type Upstream struct {
 // ActiveCheck is Kong's healthchecks.active, with the defaults of design
 // section 6: Kong's zeros would switch everything off.
 type ActiveCheck struct {
-	Type              string // http, https, tcp, grpc
+	Type              string // http, https, tcp, grpc, grpcs
 	Timeout           float64
 	Concurrency       int64
 	HTTPPath          string
@@ -32,6 +35,10 @@ type ActiveCheck struct {
 	TCPFailures       int64 // 0 means this kind of failure changes nothing
 	Timeouts          int64
 	HTTPFailures      int64
+	GRPCService       string // what grpc and grpcs probes ask after; "" is null, the server as a whole
+	// CertificateDays is how many days before its certificate ends an address
+	// is told of; 0 means never.
+	CertificateDays int64
 }
 
 // Target is one host and port of an upstream.
@@ -72,13 +79,52 @@ type ProbeState struct {
 	HTTP    int64
 	TCP     int64
 	Timeout int64
+	// ProbedMS is when the last probe began that changed what is stored here; 0
+	// when none has. What another run saw at the same time is not counted again.
+	ProbedMS int64
+	// Reminded is how many reminders were raised since SinceMS, and RemindedMS
+	// when the last one was.
+	Reminded   int64
+	RemindedMS int64
+	// CertificateMS is the end of the certificate that was told last to be
+	// expiring; 0 when none was.
+	CertificateMS int64
+	// Ordered is the id of the last HealthOrder that was carried out; "" when
+	// none was.
+	Ordered string
 	// Outbox is an event raised by the last change and not yet known to be
 	// sent; nil when there is none. It is written with the state that raised
 	// it and cleared once sent.
 	Outbox *Event
 }
 
-// ProbeLease is one run's right to probe an upstream.
+// HealthOrder is an operator's word on the health of a target, which the next run
+// of healthprobe carries out.
+type HealthOrder struct {
+	ID       string // a UUIDv7: orders are carried out in the order of their ids
+	TargetID string
+	IP       string // of one address; "" means every address of the target
+	Health   Health // Healthy or Unhealthy
+}
+
+// ProbeView is all that is stored of one upstream's probes.
+type ProbeView struct {
+	UntilMS int64  // when the lease ends that some run holds; past or 0 when none does
+	Summary []byte // as ProbeLease.Summary
+	States  []ProbeState
+	Orders  []HealthOrder // by id
+	// WatchedMS is until when somebody wants to read fresh results, Unix
+	// milliseconds; past or 0 when nobody does.
+	WatchedMS int64
+}
+
+// UpstreamRange is a part of all upstreams, by their ids: From itself and what
+// comes after it, up to and without To. "" is no bound; the zero value is all.
+type UpstreamRange struct {
+	From, To string
+}
+
+// ProbeLease is one run's right to write what it learnt of an upstream.
 type ProbeLease struct {
 	UpstreamID string
 	Gen        int64 // raised by every acquisition; a write under an older one fails

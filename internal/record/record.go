@@ -135,13 +135,14 @@ func ToSource(r hook.Record) (hook.Source, error) {
 }
 
 type upstreamDoc struct {
-	V          int       `json:"v"`
-	CreatedAt  int64     `json:"created_at"`
-	UpdatedAt  int64     `json:"updated_at"`
-	Name       string    `json:"name"`
-	HostHeader string    `json:"host_header,omitempty"`
-	Tags       []string  `json:"tags,omitempty"`
-	Active     activeDoc `json:"active"`
+	V           int       `json:"v"`
+	CreatedAt   int64     `json:"created_at"`
+	UpdatedAt   int64     `json:"updated_at"`
+	Name        string    `json:"name"`
+	HostHeader  string    `json:"host_header,omitempty"`
+	Tags        []string  `json:"tags,omitempty"`
+	Active      activeDoc `json:"active"`
+	RemindEvery int64     `json:"remind_every,omitempty"`
 }
 
 type activeDoc struct {
@@ -160,13 +161,15 @@ type activeDoc struct {
 	TCPFailures       int64               `json:"tcp_failures"`
 	Timeouts          int64               `json:"timeouts"`
 	HTTPFailures      int64               `json:"http_failures"`
+	GRPCService       string              `json:"grpc_service,omitempty"`
+	CertificateDays   int64               `json:"certificate_days,omitempty"`
 }
 
 // Upstream returns the record of an upstream.
 func Upstream(u hook.Upstream) (hook.Record, error) {
 	return encode(hook.KindUpstream, u.ID, upstreamDoc{
 		V: version, CreatedAt: u.CreatedAt, UpdatedAt: u.UpdatedAt, Name: u.Name,
-		HostHeader: u.HostHeader, Tags: u.Tags, Active: activeDoc(u.Active),
+		HostHeader: u.HostHeader, Tags: u.Tags, Active: activeDoc(u.Active), RemindEvery: u.RemindEvery,
 	})
 }
 
@@ -178,7 +181,8 @@ func ToUpstream(r hook.Record) (hook.Upstream, error) {
 	}
 	return hook.Upstream{
 		ID: r.ID, CreatedAt: d.CreatedAt, UpdatedAt: d.UpdatedAt, Name: d.Name,
-		HostHeader: d.HostHeader, Tags: d.Tags, Active: hook.ActiveCheck(d.Active), Changed: r.Changed,
+		HostHeader: d.HostHeader, Tags: d.Tags, Active: hook.ActiveCheck(d.Active),
+		RemindEvery: d.RemindEvery, Changed: r.Changed,
 	}, nil
 }
 

@@ -152,10 +152,12 @@ func fullSource() hook.Source {
 func fullUpstream() hook.Upstream {
 	return hook.Upstream{
 		ID: "u", CreatedAt: 1, UpdatedAt: 2, Name: "web", HostHeader: "h.test", Tags: []string{"a"}, Changed: 7,
+		RemindEvery: 3600,
 		Active: hook.ActiveCheck{
 			Type: "https", Timeout: 0.5, Concurrency: 3, HTTPPath: "/x?y", HTTPSVerify: true, HTTPSSNI: "s.test",
 			Headers: map[string][]string{"X": {"a", "b"}}, HealthyInterval: 1.5, HealthyStatuses: []int64{200}, Successes: 1,
 			UnhealthyInterval: 2.5, UnhealthyStatuses: []int64{500}, TCPFailures: 2, Timeouts: 3, HTTPFailures: 4,
+			GRPCService: "s", CertificateDays: 14,
 		},
 	}
 }

@@ -70,6 +70,10 @@ type TargetSummary struct {
 	TLSMS       float64 `json:"tls_ms,omitempty"`
 	FirstByteMS float64 `json:"first_byte_ms,omitempty"`
 
+	// CertificateMS is when the certificate ends that the last probe saw, Unix
+	// milliseconds; 0 when it saw none.
+	CertificateMS int64 `json:"certificate_ms,omitempty"`
+
 	NextMS   int64  `json:"next_ms,omitempty"`   // when the next probe is due; 0 when none is planned
 	DNSError string `json:"dns_error,omitempty"` // why the name gave no address this time; "" when it did
 }
