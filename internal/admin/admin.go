@@ -46,11 +46,12 @@ type Store interface {
 	// ListDeliveries returns up to limit of a hook's rows, newest event first,
 	// whose event ids come before `before`, and whether there may be more.
 	ListDeliveries(ctx context.Context, hookID string, status hook.Status, before string, limit int, now int64) (page []hook.Delivery, more bool, err error)
-	// ProbeStates returns all states of an upstream's targets.
-	ProbeStates(ctx context.Context, upstreamID string, now int64) ([]hook.ProbeState, error)
-	// ProbeSummary returns what healthprobe's last run of an upstream left,
-	// nil if none.
-	ProbeSummary(ctx context.Context, upstreamID string, now int64) ([]byte, error)
+	// Probes returns all that is stored of an upstream's probes.
+	Probes(ctx context.Context, upstreamID string, now int64) (hook.ProbeView, error)
+	// PutHealthOrder stores an order for healthprobe's next run.
+	PutHealthOrder(ctx context.Context, upstreamID string, o hook.HealthOrder, now int64) error
+	// WatchProbes asks healthprobe to record fresh results until untilMS.
+	WatchProbes(ctx context.Context, upstreamID string, untilMS, now int64) error
 }
 
 // Queue is the RetryQueue.

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
-	"strings"
+	"time"
 
 	"eventhooks/internal/hook"
 	"eventhooks/internal/record"
@@ -20,11 +20,29 @@ const (
 	isDNSError  = "DNS_ERROR"
 )
 
+const (
+	// probePeriod is how often healthprobe runs.
+	probePeriod = time.Minute
+	// watchFor is how long fresh results are asked for after the last look, and
+	// watchAgain how much of that may be over before the next look asks anew.
+	watchFor   = 10 * time.Minute
+	watchAgain = 5 * time.Minute
+	// watchTime bounds the asking: it is not what the caller waits for.
+	watchTime = 2 * time.Second
+)
+
+// recorded is what every answer about health says of its own age.
+type recorded struct {
+	RecordedAt *string `json:"recorded_at"`
+	Note       string  `json:"note,omitempty"`
+}
+
 // targetHealth is a row of an upstream's health. A name may stand for several
 // addresses: what is said of the target is what its best one says, as in Kong.
 type targetHealth struct {
 	schema.ShownTarget
 	Health    string     `json:"health"`
+	Reason    string     `json:"reason"`
 	Since     *string    `json:"since"`
 	Counters  *counters  `json:"counters"`
 	LastProbe *lastProbe `json:"last_probe"`
@@ -40,6 +58,7 @@ type addressHealth struct {
 	IP        string     `json:"ip"`
 	Port      int        `json:"port"`
 	Health    string     `json:"health"`
+	Reason    string     `json:"reason"`
 	Since     *string    `json:"since"`
 	Counters  *counters  `json:"counters"`
 	LastProbe *lastProbe `json:"last_probe"`
@@ -60,6 +79,15 @@ type lastProbe struct {
 	ConnectMS   *float64 `json:"connect_ms"`
 	TLSMS       *float64 `json:"tls_ms"`
 	FirstByteMS *float64 `json:"first_byte_ms"`
+	Certificate *string  `json:"certificate_expires_at"`
+}
+
+// balancerHealth is the health of an upstream as a whole.
+type balancerHealth struct {
+	ID             string   `json:"id"`
+	Health         string   `json:"health"`
+	BalancerHealth string   `json:"balancer_health"`
+	Details        struct{} `json:"details"`
 }
 
 func (s *Service) upstreamHealth(ctx context.Context, c *call) (*answer, error) {
@@ -67,106 +95,146 @@ func (s *Service) upstreamHealth(ctx context.Context, c *call) (*answer, error) 
 	if err != nil {
 		return nil, err
 	}
+	query := c.URL.Query()
+	whole := query.Get("balancer_health") == "1"
+	if query.Has("balancer_health") && !whole && query.Get("balancer_health") != "0" {
+		return nil, invalidOption("balancer_health", "expected one of: 0, 1")
+	}
 	targets, err := s.targets(ctx, u.ID)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := s.o.Store.ProbeSummary(ctx, u.ID, s.now())
+	nowMS := s.now()
+	view, err := s.o.Store.Probes(ctx, u.ID, nowMS)
 	if err != nil {
-		return nil, fmt.Errorf("read probe summary of %s: %w", u.ID, err)
+		return nil, fmt.Errorf("read probes of %s: %w", u.ID, err)
 	}
-	summary, err := record.DecodeSummary(raw)
+	summary, err := record.DecodeSummary(view.Summary)
 	if err != nil {
 		return nil, err
 	}
-	states, err := s.o.Store.ProbeStates(ctx, u.ID, s.now())
-	if err != nil {
-		return nil, fmt.Errorf("read probe states of %s: %w", u.ID, err)
-	}
-	seen := byTarget(summary, states)
+	seen := knownOf(targets, summary, view)
 	rows := make([]targetHealth, 0, len(targets))
 	for _, t := range targets {
-		rows = append(rows, healthOf(u, t, seen[t.ID]))
+		rows = append(rows, healthOf(u.Active, t, seen[t.ID], nowMS))
+	}
+	watched := anyProbed(u.Active, targets) && s.watch(ctx, u.ID, view, nowMS)
+	age := recorded{schema.Time(summary.LastMS), note(summary, view, watched, nowMS)}
+	if whole {
+		return ok(struct {
+			Data balancerHealth `json:"data"`
+			Next *string        `json:"next"`
+			recorded
+		}{wholeHealth(u, rows), nil, age}), nil
 	}
 	return ok(struct {
 		Data []targetHealth `json:"data"`
 		Next *string        `json:"next"`
-		Note string         `json:"note,omitempty"`
-	}{rows, nil, summary.Note}), nil
+		recorded
+	}{rows, nil, age}), nil
 }
 
-// byTarget puts together what is known of each target's addresses. The states
-// decide, and the summary, which may be older by a run that is under way, adds
-// what the last probe saw.
-func byTarget(summary record.Summary, states []hook.ProbeState) map[string][]record.TargetSummary {
-	current := make(map[string]hook.ProbeState, len(states))
-	for _, st := range states {
-		current[st.Address] = st
+// watch asks for fresh results for a while, unless that was done a short time
+// ago, and reports whether they are asked for. It is no harm that whoever may
+// read may ask: it costs one write a run. That it fails is no reason not to show
+// what is known.
+func (s *Service) watch(ctx context.Context, upstreamID string, view hook.ProbeView, nowMS int64) bool {
+	if view.WatchedMS-nowMS > watchAgain.Milliseconds() {
+		return true
 	}
-	seen := make(map[string][]record.TargetSummary)
-	for _, e := range summary.Targets {
-		if st, there := current[e.Address]; there {
-			e = withState(e, st)
-			delete(current, e.Address)
-		}
-		seen[e.TargetID] = append(seen[e.TargetID], e)
+	ctx, cancel := context.WithTimeout(ctx, watchTime)
+	defer cancel()
+	if err := s.o.Store.WatchProbes(ctx, upstreamID, nowMS+watchFor.Milliseconds(), nowMS); err != nil {
+		s.o.Log.WarnContext(ctx, "fresh probe results could not be asked for", "upstream_id", upstreamID, "err", err)
+		return view.WatchedMS > nowMS
 	}
-	for _, st := range states { // what did not fit into the summary
-		if _, left := current[st.Address]; !left {
-			continue
-		}
-		id, ip, _ := strings.Cut(st.Address, "/")
-		if len(seen[id]) > 0 { // an address that the name no longer stands for
-			continue
-		}
-		seen[id] = append(seen[id], withState(record.TargetSummary{TargetID: id, Address: st.Address, IP: ip}, st))
-	}
-	return seen
+	return true
 }
 
-func withState(e record.TargetSummary, st hook.ProbeState) record.TargetSummary {
-	e.Health, e.SinceMS = string(st.Health), st.SinceMS
-	e.Successes, e.HTTPFailures, e.TCPFailures, e.Timeouts = st.Success, st.HTTP, st.TCP, st.Timeout
-	return e
+// note says what was wrong with the run that recorded the summary, and why
+// nothing newer is shown. watched: fresh results are asked for now.
+func note(summary record.Summary, view hook.ProbeView, watched bool, nowMS int64) string {
+	said := summary.Note
+	add := func(more string) {
+		if said != "" {
+			said += "; "
+		}
+		said += more
+	}
+	lookedMS := view.WatchedMS - watchFor.Milliseconds() // when somebody looked before
+	switch {
+	case !watched || nowMS-summary.LastMS <= 2*probePeriod.Milliseconds():
+	case view.WatchedMS <= nowMS:
+		if summary.LastMS != 0 {
+			add("nothing has changed since this was recorded: while nobody looks, only changes are;" +
+				" now that somebody does, fresh results are recorded from the next run on")
+		}
+	case lookedMS > summary.LastMS && nowMS-lookedMS > 3*probePeriod.Milliseconds():
+		add("no run has recorded anything since somebody looked minutes ago: does healthprobe run?")
+	}
+	return said
+}
+
+// anyProbed reports whether any target of an upstream may ever be probed.
+func anyProbed(a hook.ActiveCheck, targets []hook.Target) bool {
+	for _, t := range targets {
+		if unprobed(a, t) == "" {
+			return true
+		}
+	}
+	return false
+}
+
+// wholeHealth is what the targets' rows say of their upstream: what takes no
+// traffic says nothing.
+func wholeHealth(u hook.Upstream, rows []targetHealth) balancerHealth {
+	n := map[string]int{}
+	for _, row := range rows {
+		if row.Weight > 0 {
+			n[row.Health]++
+		}
+	}
+	h := balancerHealth{ID: u.ID, Health: isUnhealthy, BalancerHealth: isUnhealthy}
+	switch {
+	case n[isHealthy] > 0:
+		h.Health, h.BalancerHealth = isHealthy, isHealthy
+	case n[isOff] > 0: // those that are not known to be down take what there is
+		h.BalancerHealth = isHealthy
+	}
+	if u.Active.HealthyInterval == 0 && u.Active.UnhealthyInterval == 0 || n[isOff] > 0 && n[isHealthy]+n[isUnhealthy]+n[isDNSError] == 0 {
+		h.Health = isOff
+	}
+	return h
 }
 
 // healthOf says what is known of one target.
-func healthOf(u hook.Upstream, t hook.Target, seen []record.TargetSummary) targetHealth {
-	row := targetHealth{ShownTarget: schema.ShowTarget(t), Health: isHealthy, Data: addresses{[]addressHealth{}}}
-	off := t.Weight == 0 || u.Active.HealthyInterval == 0 && u.Active.UnhealthyInterval == 0
+func healthOf(a hook.ActiveCheck, t hook.Target, all []known, nowMS int64) targetHealth {
+	row := targetHealth{ShownTarget: schema.ShowTarget(t), Health: isHealthy, Reason: notYet, Data: addresses{[]addressHealth{}}}
+	off := unprobed(a, t)
+	if off != "" {
+		row.Health, row.Reason = isOff, off
+	}
 	_, portText, _ := net.SplitHostPort(t.Target)
 	port, _ := strconv.Atoi(portText) // the schema stores host:port only
-	var next int64
-	unresolved := ""
-	for _, e := range seen {
-		if e.IP == "" {
-			unresolved = e.DNSError
-			row.LastProbe = probeOf(e)
-			next = earlier(next, e.NextMS)
+	next, best := int64(0), -1
+	for _, k := range all {
+		health, reason := k.health(off != ""), k.why(a, off)
+		if off == "" {
+			next = earlier(next, k.nextMS(a, nowMS))
+		}
+		if k.IP == "" {
+			row.Health, row.Reason, row.Since, row.LastProbe = health, reason, schema.Time(k.SinceMS), probeOf(k)
 			continue
 		}
-		a := addressHealth{
-			IP: e.IP, Port: port, Health: isHealthy, Since: schema.Time(e.SinceMS), LastProbe: probeOf(e),
-			Counters: &counters{e.Successes, e.HTTPFailures, e.TCPFailures, e.Timeouts},
+		at := addressHealth{
+			IP: k.IP, Port: port, Health: health, Reason: reason, Since: schema.Time(k.SinceMS), LastProbe: probeOf(k),
+			Counters: &counters{k.Successes, k.HTTPFailures, k.TCPFailures, k.Timeouts},
 		}
-		switch {
-		case off, e.Result == record.ResultBlocked: // nothing is known of it, least of all that it is well
-			a.Health = isOff
-		case e.Health == string(hook.Unhealthy) || e.Health == string(hook.MostlyUnhealthy):
-			a.Health = isUnhealthy
+		if worth := k.worth(health); worth > best {
+			best = worth
+			row.Health, row.Reason, row.Since, row.Counters, row.LastProbe = at.Health, at.Reason, at.Since, at.Counters, at.LastProbe
 		}
-		// The first address speaks for the target until a healthy one does.
-		if len(row.Data.Addresses) == 0 || row.Health == isUnhealthy && a.Health == isHealthy {
-			row.Health, row.Since, row.Counters, row.LastProbe = a.Health, a.Since, a.Counters, a.LastProbe
-		}
-		row.Data.Addresses = append(row.Data.Addresses, a)
-		next = earlier(next, e.NextMS)
-	}
-	switch {
-	case off:
-		row.Health, next = isOff, 0
-	case len(row.Data.Addresses) == 0 && unresolved != "":
-		row.Health = isDNSError
+		row.Data.Addresses = append(row.Data.Addresses, at)
 	}
 	row.NextProbe = schema.Time(next)
 	return row
@@ -181,18 +249,18 @@ func earlier(a, b int64) int64 {
 }
 
 // probeOf returns what the last probe of an address saw, nil before the first.
-func probeOf(e record.TargetSummary) *lastProbe {
-	if e.LastMS == 0 && e.DNSError == "" {
+func probeOf(k known) *lastProbe {
+	if k.IP == "" && k.DNSError != "" {
+		return &lastProbe{At: schema.Time(k.LastMS), Result: "dns", Reason: text(k.DNSError), DNSMS: phase(k.DNSMS)}
+	}
+	if k.LastMS == 0 || k.Result == "" {
 		return nil
 	}
-	p := &lastProbe{
-		At: schema.Time(e.LastMS), Result: e.Result, Reason: text(e.Reason),
-		DNSMS: phase(e.DNSMS), ConnectMS: phase(e.ConnectMS), TLSMS: phase(e.TLSMS), FirstByteMS: phase(e.FirstByteMS),
+	return &lastProbe{
+		At: schema.Time(k.LastMS), Result: k.Result, Reason: text(k.Reason),
+		DNSMS: phase(k.DNSMS), ConnectMS: phase(k.ConnectMS), TLSMS: phase(k.TLSMS), FirstByteMS: phase(k.FirstByteMS),
+		Certificate: schema.Time(k.CertificateMS),
 	}
-	if e.IP == "" {
-		p.Result, p.Reason = "dns", text(e.DNSError)
-	}
-	return p
 }
 
 // phase is a duration, null for a phase that was not reached.

@@ -328,7 +328,7 @@ func (s *Service) warnings(ctx context.Context, h hook.Hook) ([]string, error) {
 		if len(e.Fields) == 0 { // nothing is known of its data
 			return nil, nil
 		}
-		known = append(known, e.Fields...)
+		known = append(append(known, e.Fields...), catalog.Also(e.Source, e.Event)...)
 	}
 	var unknown []string
 	for _, name := range s.o.Names(h) {

@@ -61,6 +61,10 @@ func resources() []resource {
 		{pattern: "/upstreams/{upstream}/targets/{target}", methods: methods{
 			"GET": (*Service).getTarget, "PATCH": (*Service).patchTarget, "PUT": (*Service).putTarget, "DELETE": (*Service).deleteTarget,
 		}},
+		{pattern: "/upstreams/{upstream}/targets/{target}/healthy", methods: methods{"PUT": (*Service).setHealthy}},
+		{pattern: "/upstreams/{upstream}/targets/{target}/unhealthy", methods: methods{"PUT": (*Service).setUnhealthy}},
+		{pattern: "/upstreams/{upstream}/targets/{target}/{address}/healthy", methods: methods{"PUT": (*Service).setHealthy}},
+		{pattern: "/upstreams/{upstream}/targets/{target}/{address}/unhealthy", methods: methods{"PUT": (*Service).setUnhealthy}},
 
 		// Ingest answers the POSTs; what comes here has another method. An event
 		// may be called deliveries.

@@ -52,6 +52,8 @@ func TestScopes(t *testing.T) {
 		"POST /event-hooks" + id + "/test", "PUT /event-hooks/sources/a/b", "DELETE /event-hooks/sources/a/b",
 		"POST /upstreams", "PATCH /upstreams/x", "PUT /upstreams/x", "DELETE /upstreams/x", "POST /upstreams/x/targets",
 		"PATCH /upstreams/x/targets/y", "PUT /upstreams/x/targets/y", "DELETE /upstreams/x/targets/y",
+		"PUT /upstreams/x/targets/y/healthy", "PUT /upstreams/x/targets/y/unhealthy", "PUT /ws/upstreams/x/targets/y/healthy",
+		"PUT /upstreams/x/targets/y/10.0.0.1:80/healthy", "PUT /upstreams/x/targets/y/10.0.0.1:80/unhealthy",
 		"GET /event-hooks" + id + "/ping", "GET /tokens", "POST /tokens", "DELETE /tokens/x", "POST /unknown", "PUT /event-hooks", "OPTIONS /event-hooks",
 	}
 	s := newServer(t)
@@ -794,6 +796,7 @@ func TestHealth(t *testing.T) {
 	}
 	wantProbe := map[string]any{
 		"at": "2026-11-21T18:00:00.123Z", "result": "success", "reason": nil, "dns_ms": 1.5, "connect_ms": 2.0, "tls_ms": nil, "first_byte_ms": nil,
+		"certificate_expires_at": nil,
 	}
 	if diff := cmp.Diff(wantProbe, rows[up]["last_probe"]); diff != "" {
 		t.Errorf("last_probe (-want +got):\n%s", diff)

@@ -19,7 +19,10 @@ const (
 type builtIn struct {
 	source, event, description string
 	fields, unique, slot       string
-	sample                     string
+	// also are names that some of its events carry beside fields, which are
+	// those that all have.
+	also   string
+	sample string
 }
 
 func (b builtIn) entry() hook.Source {
@@ -48,8 +51,18 @@ var others = []builtIn{
 		// on_change compares the health of one target with what that same
 		// target said before, or two targets flapping in turn would always
 		// look changed.
-		slot:   "upstream_id,ip,port,hostname",
+		slot: "upstream_id,ip,port,hostname",
+		// A reminder is the same event once more, so that hooks get it that
+		// want to know of a target that is down.
+		also:   "reminder,since",
 		sample: `{"upstream_id":"3d2aaac6-0400-401d-aac0-3f6a1bd3b6b7","ip":"10.16.0.2","port":3000,"hostname":"web1.example.test","health":"unhealthy"}`,
+	},
+	{
+		source: balancer, event: "certificate-expiring",
+		description: "The TLS certificate of a target of an upstream ends soon, or has ended",
+		fields:      "upstream_id,ip,port,hostname,not_after,days_left",
+		slot:        "upstream_id,ip,port,hostname",
+		sample:      `{"upstream_id":"3d2aaac6-0400-401d-aac0-3f6a1bd3b6b7","ip":"10.16.0.2","port":443,"hostname":"web1.example.test","not_after":"2026-12-01T12:00:00Z","days_left":9}`,
 	},
 	{
 		source: daoCrud, event: "create", fields: crudFields,

@@ -76,6 +76,16 @@ func (c *Catalog) Has(source, event string) bool {
 	return false
 }
 
+// Also returns what a built-in event carries at times beside its fields.
+func Also(source, event string) []string {
+	for i := range others {
+		if others[i].source == source && others[i].event == event {
+			return list(others[i].also)
+		}
+	}
+	return nil
+}
+
 // HasSource reports whether any event of the source exists.
 func (c *Catalog) HasSource(source string) bool {
 	if _, ok := c.custom[source]; ok || source == crud {

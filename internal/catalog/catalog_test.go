@@ -21,6 +21,7 @@ func TestCatalog_Lookup(t *testing.T) {
 		fields, unique, slot string
 	}{
 		{"balancer", "health", "upstream_id ip port hostname health", "", "upstream_id ip port hostname"},
+		{"balancer", "certificate-expiring", "upstream_id ip port hostname not_after days_left", "", "upstream_id ip port hostname"},
 		{"crud", "admins", "operation entity old_entity schema", "", ""},
 		{"crud", "admins:create", "operation entity old_entity schema", "", ""},
 		{"crud", "oauth2_tokens:delete", "operation entity old_entity schema", "", ""},
@@ -93,7 +94,8 @@ func TestCatalog_custom(t *testing.T) {
 	if diff := gocmp.Diff(want, c.Sources()); diff != "" {
 		t.Errorf("Sources: -want +got\n%s", diff)
 	}
-	if diff := gocmp.Diff([]hook.Source{mine, health}, c.Events("balancer")); diff != "" {
+	expiring, _ := c.Lookup("balancer", "certificate-expiring")
+	if diff := gocmp.Diff([]hook.Source{mine, expiring, health}, c.Events("balancer")); diff != "" {
 		t.Errorf("Events of balancer: -want +got\n%s", diff)
 	}
 	if !c.HasSource("http-log") || catalog.New(nil).HasSource("http-log") {
@@ -185,6 +187,24 @@ func TestBuiltIn(t *testing.T) {
 	}
 	if len(seen) != 6 || seen["http-log"] {
 		t.Errorf("sources = %v", slices.Sorted(maps.Keys(seen)))
+	}
+}
+
+// What only some events have is none of the event's fields, nor in its sample.
+func TestAlso(t *testing.T) {
+	if diff := gocmp.Diff([]string{"reminder", "since"}, catalog.Also("balancer", "health")); diff != "" {
+		t.Errorf("Also(balancer, health): -want +got\n%s", diff)
+	}
+	for _, s := range append(catalog.BuiltIn(), hook.Source{Source: "mine", Event: "health"}) {
+		also := catalog.Also(s.Source, s.Event)
+		if len(also) > 0 && s.Key() != "balancer/health" {
+			t.Errorf("Also(%s) = %v; want nothing", s.Key(), also)
+		}
+		for _, name := range also {
+			if slices.Contains(s.Fields, name) || strings.Contains(string(s.Sample), `"`+name+`"`) {
+				t.Errorf("%s always has %s", s.Key(), name)
+			}
+		}
 	}
 }
 

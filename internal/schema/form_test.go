@@ -138,9 +138,10 @@ func TestForm_hooks(t *testing.T) {
 func TestForm_upstream(t *testing.T) {
 	got, err := schema.UpstreamForm().JSON("healthchecks.active.headers.X-A[]=1&healthchecks.active.headers.X.B=2&healthchecks.active.headers.X.B=3" +
 		"&healthchecks.active.healthy.interval=30.5&healthchecks.active.healthy.http_statuses=200&slots=10000&use_srv_name=false" +
-		"&healthchecks.passive.healthy.successes=0&healthchecks.passive.unhealthy.http_statuses[]=429&name=x")
-	const want = `{"healthchecks":{"active":{"headers":{"X-A":["1"],"X.B":["2","3"]},"healthy":{"http_statuses":[200],"interval":30.5}},` +
-		`"passive":{"healthy":{"successes":0},"unhealthy":{"http_statuses":[429]}}},"name":"x","slots":10000,"use_srv_name":false}`
+		"&healthchecks.passive.healthy.successes=0&healthchecks.passive.unhealthy.http_statuses[]=429&name=x" +
+		"&healthchecks.active.grpc_service=5&healthchecks.active.certificate_expiry_days=5&remind_every=3600")
+	const want = `{"healthchecks":{"active":{"certificate_expiry_days":5,"grpc_service":"5","headers":{"X-A":["1"],"X.B":["2","3"]},"healthy":{"http_statuses":[200],"interval":30.5}},` +
+		`"passive":{"healthy":{"successes":0},"unhealthy":{"http_statuses":[429]}}},"name":"x","remind_every":3600,"slots":10000,"use_srv_name":false}`
 	if err != nil || string(got) != want {
 		t.Errorf("JSON = %s, %v\nwant %s", got, err, want)
 	}

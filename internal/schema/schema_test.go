@@ -65,6 +65,8 @@ func TestUpstream_writtenBack(t *testing.T) {
 		`{"name":"web"}`,
 		`{"name":"web","host_header":"h.test:80","tags":["a"],"healthchecks":{"active":{"type":"tcp","timeout":0.25,"headers":{"X-Key":["a","b"]},
 		  "healthy":{"interval":0,"successes":0,"http_statuses":[]},"unhealthy":{"interval":1.5,"timeouts":0}}}}`,
+		`{"name":"web","remind_every":60,"healthchecks":{"active":{"type":"grpcs","grpc_service":"shop.v1.Orders","certificate_expiry_days":0}}}`,
+		`{"name":"web","remind_every":2592000,"healthchecks":{"active":{"type":"grpc","grpc_service":"é","certificate_expiry_days":365}}}`,
 	} {
 		u, err := schema.NewUpstream([]byte(doc), id, "", nil)
 		if err != nil {
@@ -185,6 +187,7 @@ func sameAgain(t testing.TB, h hook.Hook) {
 // documents too.
 func FuzzUpstream(f *testing.F) {
 	f.Add([]byte(`{"name":"x","healthchecks":{"active":{"headers":{"a":["b"]}},"passive":{"type":"http"}},"slots":1e4}`))
+	f.Add([]byte(`{"name":"x","remind_every":60,"healthchecks":{"active":{"type":"grpc","grpc_service":"a","certificate_expiry_days":0}}}`))
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		if u, err := schema.NewUpstream(doc, id, "", nil); err == nil {
 			if _, err := schema.NewUpstream(encode(t, schema.ShowUpstream(u)), id, "", &u); err != nil {

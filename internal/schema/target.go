@@ -125,6 +125,26 @@ func TargetAddress(s string) (string, bool) {
 	return net.JoinHostPort(host, port), true
 }
 
+// TargetIP returns the IP that an address of a target names, which is ip:port,
+// IPv6 in brackets, as probe states and events write it. The error is a *Faults
+// of the field "address": it is none, or none that the target could have.
+func TargetIP(address string, t hook.Target) (string, error) {
+	var faults Faults
+	at, err := netip.ParseAddrPort(address)
+	ip := at.Addr().Unmap()
+	host, port, _ := net.SplitHostPort(t.Target)
+	literal, literalErr := netip.ParseAddr(host)
+	switch {
+	case err != nil || ip.Zone() != "":
+		faults.Add("expected an IP address and a port, such as 10.0.0.5:8000 or [2001:db8::5]:8000", "address")
+	case strconv.Itoa(int(at.Port())) != port:
+		faults.Add("the target's port is "+port, "address")
+	case literalErr == nil && literal.Unmap() != ip:
+		faults.Add("the target is "+t.Target+" and has no other address", "address")
+	}
+	return ip.String(), faults.Err()
+}
+
 func targetFault(s string) string {
 	if _, ok := TargetAddress(s); !ok {
 		return "Invalid target ('" + s + "'); not a valid hostname or ip address"

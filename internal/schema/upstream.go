@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"eventhooks/internal/hook"
 )
@@ -20,6 +21,10 @@ const (
 	maxSeconds     = 65535
 	maxCount       = 254 // the four counters; Kong from 3.12.0.11
 	maxTypeInt     = 1 << 31
+	maxGRPCService = 255
+	maxExpiryDays  = 365
+	minRemind      = 60 // seconds: runs come once a minute
+	maxRemind      = 30 * 24 * 3600
 )
 
 // DefaultCheck is what is watched of an upstream that says nothing: Kong's
@@ -30,6 +35,7 @@ func DefaultCheck() hook.ActiveCheck {
 		HealthyInterval: 60, HealthyStatuses: []int64{200, 302}, Successes: 2,
 		UnhealthyInterval: 60, UnhealthyStatuses: []int64{429, 404, 500, 501, 502, 503, 504, 505},
 		TCPFailures: 2, Timeouts: 2, HTTPFailures: 2,
+		CertificateDays: 14,
 	}
 }
 
@@ -48,7 +54,7 @@ func upstreamFields() []field {
 		return field{name: "http_statuses", kind: array, most: maxStatuses, elements: &status, def: anys(def)}
 	}
 	active := []field{
-		{name: "type", kind: text, oneOf: []string{"http", "https", "tcp"}, def: d.Type},
+		{name: "type", kind: text, oneOf: []string{"http", "https", "tcp", "grpc", "grpcs"}, def: d.Type},
 		seconds("timeout", d.Timeout),
 		{name: "concurrency", kind: integer, lo: 1, hi: maxTypeInt, def: d.Concurrency},
 		{name: "http_path", kind: text, most: maxPath, check: pathFault, def: d.HTTPPath},
@@ -62,6 +68,8 @@ func upstreamFields() []field {
 			seconds("interval", d.UnhealthyInterval), statuses(d.UnhealthyStatuses),
 			count("tcp_failures", d.TCPFailures), count("timeouts", d.Timeouts), count("http_failures", d.HTTPFailures),
 		}},
+		{name: "grpc_service", kind: text, most: maxGRPCService, check: grpcServiceFault},
+		{name: "certificate_expiry_days", kind: integer, lo: 0, hi: maxExpiryDays, def: d.CertificateDays},
 	}
 	fields := []field{
 		idField(),
@@ -77,6 +85,7 @@ func upstreamFields() []field {
 				"unhealthy":{"http_statuses":[429,500,503],"tcp_failures":0,"timeouts":0,"http_failures":0}}`},
 			{name: "threshold", kind: fixed, only: `0`},
 		}},
+		{name: "remind_every", kind: integer, lo: minRemind, hi: maxRemind},
 	}
 	for _, balancing := range []struct{ name, def string }{
 		{"algorithm", `"round-robin"`},
@@ -150,7 +159,9 @@ func toUpstream(o object) hook.Upstream {
 			UnhealthyInterval: unhealthy.number("interval"), UnhealthyStatuses: unhealthy.integers("http_statuses"),
 			TCPFailures: unhealthy.integer("tcp_failures"), Timeouts: unhealthy.integer("timeouts"),
 			HTTPFailures: unhealthy.integer("http_failures"),
+			GRPCService:  a.text("grpc_service"), CertificateDays: a.integer("certificate_expiry_days"),
 		},
+		RemindEvery: o.integer("remind_every"),
 	}
 	if headers := a.record("headers"); len(headers) > 0 {
 		u.Active.Headers = make(map[string][]string, len(headers))
@@ -174,6 +185,7 @@ func upstreamObject(u hook.Upstream) object {
 			"interval": a.UnhealthyInterval, "http_statuses": anys(slices.Clip(a.UnhealthyStatuses)),
 			"tcp_failures": a.TCPFailures, "timeouts": a.Timeouts, "http_failures": a.HTTPFailures,
 		},
+		"grpc_service": nonzero(a.GRPCService), "certificate_expiry_days": a.CertificateDays,
 	}
 	if len(a.Headers) > 0 {
 		headers := make(object, len(a.Headers))
@@ -184,7 +196,7 @@ func upstreamObject(u hook.Upstream) object {
 	}
 	return object{
 		"name": u.Name, "host_header": nonzero(u.HostHeader), "tags": anys(u.Tags),
-		"healthchecks": object{"active": active},
+		"healthchecks": object{"active": active}, "remind_every": nonzero(u.RemindEvery),
 	}
 }
 
@@ -197,6 +209,7 @@ type ShownUpstream struct {
 	HostHeader   *string     `json:"host_header"`
 	Tags         []string    `json:"tags"`
 	Healthchecks shownChecks `json:"healthchecks"`
+	RemindEvery  *int64      `json:"remind_every"`
 }
 
 type shownChecks struct {
@@ -213,6 +226,8 @@ type shownActive struct {
 	Headers     map[string][]string `json:"headers"`
 	Healthy     shownHealthy        `json:"healthy"`
 	Unhealthy   shownUnhealthy      `json:"unhealthy"`
+	GRPCService *string             `json:"grpc_service"`
+	ExpiryDays  int64               `json:"certificate_expiry_days"`
 }
 
 type shownHealthy struct {
@@ -240,6 +255,7 @@ func ShowUpstream(u hook.Upstream) ShownUpstream {
 		Unhealthy: shownUnhealthy{
 			a.UnhealthyInterval, list(a.UnhealthyStatuses), a.TCPFailures, a.Timeouts, a.HTTPFailures,
 		},
+		GRPCService: orNull(a.GRPCService), ExpiryDays: a.CertificateDays,
 	}
 	if len(a.Headers) > 0 {
 		active.Headers = make(map[string][]string, len(a.Headers))
@@ -253,6 +269,7 @@ func ShowUpstream(u hook.Upstream) ShownUpstream {
 	return ShownUpstream{
 		ID: u.ID, CreatedAt: u.CreatedAt, UpdatedAt: u.UpdatedAt, Name: u.Name,
 		HostHeader: orNull(u.HostHeader), Tags: u.Tags, Healthchecks: shownChecks{active},
+		RemindEvery: orNull(u.RemindEvery),
 	}
 }
 
@@ -305,6 +322,15 @@ func sniFault(s string) string {
 	}
 	if !isHostname(s) {
 		return "invalid value: " + s
+	}
+	return ""
+}
+
+// grpcServiceFault: a service's name is what its server registered it as, so
+// that nothing is known of it but that people can read it.
+func grpcServiceFault(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }) {
+		return "must be printable and without spaces, such as shop.v1.Orders"
 	}
 	return ""
 }
