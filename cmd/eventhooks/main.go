@@ -1,5 +1,6 @@
 // Command eventhooks is Event Hooks for people: run the whole system on this
-// machine, post an event, and watch what a hook sends.
+// machine, post an event, watch what a hook sends, and take over what Kong
+// balances.
 package main
 
 import (
@@ -46,6 +47,6 @@ Try it in two terminals:
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newLocal(), newEmit(), newListen())
+	root.AddCommand(newLocal(), newEmit(), newListen(), newUpstreams())
 	return root
 }

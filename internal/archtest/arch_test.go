@@ -101,13 +101,15 @@ var packages = map[string]rule{
 	"internal/lambdaevent": {layer: adapter, outside: []string{lambda}},
 	"internal/lua":         {layer: adapter, beside: []string{"internal/lua/sandbox"}, outside: []string{"github.com/yuin/gopher-lua"}},
 	"internal/lua/sandbox": {layer: adapter, outside: []string{"github.com/yuin/gopher-lua", "github.com/go-json-experiment/json"}},
+	"internal/selfinvoke":  {layer: adapter, beside: []string{"internal/lambdaevent"}, outside: []string{aws}},
 	"internal/sqsqueue":    {layer: adapter, outside: []string{aws, smithy}},
 	"internal/telemetry":   {layer: adapter},
 
 	"":                      {layer: wiring}, // template.yaml
 	"internal/stack":        {layer: wiring, beside: []string{""}, outside: []string{aws, smithy, yaml}},
 	"internal/local":        {layer: wiring, beside: []string{"internal/stack"}, outside: []string{lambda, bbolt, aws, smithy}},
-	"cmd/eventhooks":        {layer: wiring, beside: []string{"internal/local", "internal/stack"}, outside: []string{cobra, aws, smithy}},
+	"internal/kongimport":   {layer: wiring, beside: []string{"internal/local"}}, // its tests run against the whole
+	"cmd/eventhooks":        {layer: wiring, beside: []string{"internal/kongimport", "internal/local", "internal/stack"}, outside: []string{cobra, aws, smithy}},
 	"functions/admin":       {layer: wiring, outside: []string{lambda, aws}},
 	"functions/deliver":     {layer: wiring, outside: []string{lambda, aws}},
 	"functions/healthprobe": {layer: wiring, outside: []string{lambda, aws}},

@@ -78,7 +78,7 @@ func liveRecord(tx *bbolt.Tx, key []byte, now int64) (hook.Record, error) {
 
 // List returns up to limit live records of a kind whose ids begin with prefix
 // and come after `after`, in the order of their ids, and whether there may be
-// more. A page ends early at a megabyte.
+// more. A page ends early at a megabyte. A limit below 1 is an error.
 func (s *Store) List(ctx context.Context, kind, prefix, after string, limit int, now int64) (page []hook.Record, more bool, err error) {
 	if limit < 1 {
 		return nil, false, fmt.Errorf("list %s: limit %d", kind, limit)

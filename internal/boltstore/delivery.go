@@ -313,7 +313,7 @@ func (s *Store) OverdueDeliveries(ctx context.Context, shard int, now int64, lim
 
 // ListDeliveries returns up to limit of a hook's rows, newest event first,
 // whose event ids come before `before`, and whether there may be more. A page
-// ends early at a megabyte.
+// ends early at a megabyte. A limit below 1 is an error.
 func (s *Store) ListDeliveries(ctx context.Context, hookID string, status hook.Status, before string, limit int, now int64) (page []hook.Delivery, more bool, err error) {
 	if limit < 1 {
 		return nil, false, fmt.Errorf("list deliveries of %s: limit %d", hookID, limit)
@@ -365,7 +365,8 @@ func (s *Store) ListDeliveries(ctx context.Context, hookID string, status hook.S
 
 // PendingDeliveries returns up to limit of a hook's pending rows, oldest event
 // first, whose event ids come after `after`, and whether there may be more. A
-// page ends early at a megabyte of the rows themselves.
+// page ends early at a megabyte of the rows themselves. A limit below 1 is an
+// error.
 func (s *Store) PendingDeliveries(ctx context.Context, hookID, after string, limit int) (page []hook.Waiting, more bool, err error) {
 	if limit < 1 {
 		return nil, false, fmt.Errorf("list waiting deliveries of %s: limit %d", hookID, limit)

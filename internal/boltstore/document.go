@@ -218,6 +218,11 @@ func stateDoc(s hook.ProbeState) []byte {
 	if s.Outbox != nil {
 		w.part(func(w *writer) { writeEvent(w, *s.Outbox) })
 	}
+	w.int(s.ProbedMS)
+	w.int(s.Reminded)
+	w.int(s.RemindedMS)
+	w.int(s.CertificateMS)
+	w.text(s.Ordered)
 	return w.b
 }
 
@@ -231,7 +236,35 @@ func toState(address string, doc []byte) (hook.ProbeState, error) {
 		s.Outbox = new(hook.Event)
 		r.part(func(r *reader) { *s.Outbox = readEvent(r) })
 	}
+	s.ProbedMS, s.Reminded, s.RemindedMS, s.CertificateMS = r.int(), r.int(), r.int(), r.int()
+	s.Ordered = r.text()
 	return s, r.err
+}
+
+func orderDoc(o hook.HealthOrder) []byte {
+	var w writer
+	w.text(o.TargetID)
+	w.text(o.IP)
+	w.text(string(o.Health))
+	return w.b
+}
+
+func toOrder(id string, doc []byte) (hook.HealthOrder, error) {
+	r := reader{b: doc}
+	o := hook.HealthOrder{ID: id, TargetID: r.text(), IP: r.text(), Health: hook.Health(r.text())}
+	return o, r.err
+}
+
+func watchDoc(untilMS int64) []byte {
+	var w writer
+	w.int(untilMS)
+	return w.b
+}
+
+func toWatch(doc []byte) (untilMS int64, err error) {
+	r := reader{b: doc}
+	untilMS = r.int()
+	return untilMS, r.err
 }
 
 func claimDoc(c hook.IngestClaim) []byte {

@@ -66,6 +66,28 @@ func TestRowDoc(t *testing.T) {
 	})
 }
 
+// A file that an earlier version wrote has states without what was added since.
+func TestStateDoc(t *testing.T) {
+	_, d := sampleRow()
+	for _, outbox := range []*hook.Event{nil, &d.Event} {
+		full := hook.ProbeState{
+			Address: "a", Health: hook.Unhealthy, SinceMS: 1, Success: 2, HTTP: 3, TCP: 4, Timeout: 5, Outbox: outbox,
+			ProbedMS: 6, Reminded: 7, RemindedMS: 8, CertificateMS: 9, Ordered: "o",
+		}
+		doc := stateDoc(full)
+		got, err := toState("a", doc)
+		if diff := cmp.Diff(full, got); err != nil || diff != "" {
+			t.Errorf("toState: %v (-want +got):\n%s", err, diff)
+		}
+		old := full
+		old.ProbedMS, old.Reminded, old.RemindedMS, old.CertificateMS, old.Ordered = 0, 0, 0, 0, ""
+		got, err = toState("a", doc[:len(doc)-len("\x06\x07\x08\x09\x01o")])
+		if diff := cmp.Diff(old, got); err != nil || diff != "" {
+			t.Errorf("toState of an earlier version's document: %v (-want +got):\n%s", err, diff)
+		}
+	}
+}
+
 func TestNumber(t *testing.T) {
 	ns := []int64{math.MinInt64, -1 << 40, -256, -1, 0, 1, 255, 256, 1 << 40, math.MaxInt64}
 	for i, n := range ns {
@@ -89,6 +111,8 @@ func FuzzDocuments(f *testing.F) {
 	f.Add(windowDoc(hook.Snooze{UntilMS: 1, By: "b"}))
 	f.Add(leaseDoc(lease{gen: 1, summary: []byte("s")}))
 	f.Add(stateDoc(hook.ProbeState{Health: hook.Healthy, Outbox: &d.Event}))
+	f.Add(orderDoc(hook.HealthOrder{TargetID: "t", IP: "::1", Health: hook.Healthy}))
+	f.Add(watchDoc(1))
 	f.Add(claimDoc(hook.IngestClaim{BodyHash: "h", Pending: true}))
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Fuzz(func(t *testing.T, doc []byte) {
@@ -105,6 +129,8 @@ func FuzzDocuments(f *testing.F) {
 		_, _ = toBreaker(key, doc)
 		_, _ = toLease(doc)
 		_, _ = toState("a", doc)
+		_, _ = toOrder("o", doc)
+		_, _ = toWatch(doc)
 		_, _ = toClaim("t", "k", item{doc: doc})
 		_, _ = toItem(doc)
 	})

@@ -9,8 +9,72 @@ import (
 	"eventhooks/internal/hook"
 )
 
-// leaseKey is the first part of all leases' keys.
-const leaseKey = "probe"
+// leaseKey is the first part of all leases' keys, watchKey that of all watches'.
+const (
+	leaseKey = "probe"
+	watchKey = "watch"
+)
+
+// Probes returns all that is stored of an upstream's probes: what it was at one
+// moment.
+func (s *Store) Probes(ctx context.Context, upstreamID string, now int64) (hook.ProbeView, error) {
+	var v hook.ProbeView
+	key, err := newKey(leaseKey, upstreamID)
+	if err == nil {
+		err = s.view(ctx, func(tx *bbolt.Tx) (err error) {
+			v, err = readProbes(tx, key, upstreamID, now)
+			return err
+		})
+	}
+	if err != nil {
+		return hook.ProbeView{}, fmt.Errorf("read probes of %s: %w", upstreamID, err)
+	}
+	return v, nil
+}
+
+func readProbes(tx *bbolt.Tx, lease []byte, upstreamID string, now int64) (hook.ProbeView, error) {
+	l, _, err := storedLease(tx, lease)
+	if err != nil {
+		return hook.ProbeView{}, err
+	}
+	l.forget(now)
+	v := hook.ProbeView{UntilMS: l.untilMS, Summary: l.summary}
+	if v.WatchedMS, err = storedWatch(tx, upstreamID, now); err != nil {
+		return v, err
+	}
+	err = states.prefixed(tx, upstreamID, func(address string, i item) error {
+		if i.gone(now) {
+			return nil
+		}
+		st, err := toState(address, i.doc)
+		v.States = append(v.States, st)
+		return err
+	})
+	if err != nil {
+		return v, err
+	}
+	return v, orders.prefixed(tx, upstreamID, func(id string, i item) error {
+		if i.gone(now) {
+			return nil
+		}
+		o, err := toOrder(id, i.doc)
+		v.Orders = append(v.Orders, o)
+		return err
+	})
+}
+
+// storedWatch returns until when an upstream is watched, 0 for not at all.
+func storedWatch(tx *bbolt.Tx, upstreamID string, now int64) (untilMS int64, err error) {
+	key, err := newKey(watchKey, upstreamID)
+	if err != nil {
+		return 0, err
+	}
+	doc, there, err := watches.live(tx, key, now)
+	if err != nil || !there {
+		return 0, err
+	}
+	return toWatch(doc)
+}
 
 // AcquireProbe takes an upstream's lease until untilMS, if none is held at
 // now; false when another run holds it.
@@ -96,24 +160,8 @@ func (s *Store) ReleaseProbe(ctx context.Context, l hook.ProbeLease, now int64) 
 
 // ProbeStates returns all states of an upstream's targets.
 func (s *Store) ProbeStates(ctx context.Context, upstreamID string, now int64) ([]hook.ProbeState, error) {
-	var out []hook.ProbeState
-	err := s.view(ctx, func(tx *bbolt.Tx) error {
-		return states.prefixed(tx, upstreamID, func(address string, i item) error {
-			if i.gone(now) {
-				return nil
-			}
-			st, err := toState(address, i.doc)
-			if err != nil {
-				return err
-			}
-			out = append(out, st)
-			return nil
-		})
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read probe states of %s: %w", upstreamID, err)
-	}
-	return out, nil
+	v, err := s.Probes(ctx, upstreamID, now)
+	return v.States, err
 }
 
 // PutProbeState stores a target's state, if the lease's Gen is still the
@@ -145,21 +193,59 @@ func (s *Store) DeleteProbeState(ctx context.Context, l hook.ProbeLease, address
 	return nil
 }
 
-// ProbeSummary returns what the last run of an upstream left, nil if none.
-func (s *Store) ProbeSummary(ctx context.Context, upstreamID string, now int64) ([]byte, error) {
-	var l lease
-	key, err := newKey(leaseKey, upstreamID)
+// PutHealthOrder stores an order, for 30 days, in place of one with its id.
+func (s *Store) PutHealthOrder(ctx context.Context, upstreamID string, o hook.HealthOrder, now int64) error {
+	key, err := newKey(upstreamID, o.ID)
 	if err == nil {
-		err = s.view(ctx, func(tx *bbolt.Tx) (err error) {
-			l, _, err = storedLease(tx, key)
-			return err
+		err = s.update(ctx, func(tx *bbolt.Tx) error {
+			return orders.put(tx, key, item{now/1000 + keepSeconds, orderDoc(o)})
 		})
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read probe summary of %s: %w", upstreamID, err)
+		return fmt.Errorf("put health order of %s: %w", upstreamID, err)
 	}
-	l.forget(now)
-	return l.summary, nil
+	return nil
+}
+
+// DeleteHealthOrder forgets an order, if the lease's Gen is still the current
+// one; hook.ErrStale otherwise.
+func (s *Store) DeleteHealthOrder(ctx context.Context, l hook.ProbeLease, orderID string, _ int64) error {
+	key, err := newKey(l.UpstreamID, orderID)
+	if err == nil {
+		err = s.underLease(ctx, l, func(tx *bbolt.Tx, _ []byte) error {
+			return orders.remove(tx, key)
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("delete health order of %s: %w", l.UpstreamID, err)
+	}
+	return nil
+}
+
+// WatchProbes notes that somebody wants to read fresh results until untilMS,
+// unless that is noted for as long already.
+func (s *Store) WatchProbes(ctx context.Context, upstreamID string, untilMS, now int64) error {
+	key, err := newKey(watchKey, upstreamID)
+	if err == nil {
+		err = s.update(ctx, func(tx *bbolt.Tx) error {
+			stored, err := storedWatch(tx, upstreamID, now)
+			if err != nil || stored >= untilMS {
+				return err
+			}
+			// The second after: it is there until the last millisecond.
+			return watches.put(tx, key, item{untilMS/1000 + 1, watchDoc(untilMS)})
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("watch probes of %s: %w", upstreamID, err)
+	}
+	return nil
+}
+
+// ProbeSummary returns what the last run of an upstream left, nil if none.
+func (s *Store) ProbeSummary(ctx context.Context, upstreamID string, now int64) ([]byte, error) {
+	v, err := s.Probes(ctx, upstreamID, now)
+	return v.Summary, err
 }
 
 // ProbedUpstreams returns the ids of the upstreams that have states.

@@ -222,7 +222,8 @@ func (s *Store) AddSuppressed(ctx context.Context, hookID, key string, untilMS, 
 
 // OpenSnoozes returns up to limit of a hook's windows that are open at now,
 // whose keys begin with prefix and come after `after`, in the order of the
-// keys' bytes, and whether there may be more. A page ends early at a megabyte.
+// keys' bytes, and whether there may be more. A page ends early at a megabyte. A
+// limit below 1 is an error.
 func (s *Store) OpenSnoozes(ctx context.Context, hookID, prefix, after string, limit int, now int64) (page []hook.OpenSnooze, more bool, err error) {
 	if limit < 1 {
 		return nil, false, fmt.Errorf("list windows of %s: limit %d", hookID, limit)

@@ -25,10 +25,12 @@ var (
 	windows = table{[]byte("store/snoozes"), 's'}    // hook, snooze key
 	leases  = table{[]byte("store/leases"), 'l'}     // leaseKey, upstream
 	states  = table{[]byte("store/probes"), 'p'}     // upstream, address
+	orders  = table{[]byte("store/orders"), 'o'}     // upstream, order
+	watches = table{[]byte("store/watches"), 'w'}    // watchKey, upstream
 	claims  = table{[]byte("store/claims"), 'i'}     // token, key
 	breaks  = table{[]byte("store/breakers"), 'b'}   // hook, Gen as text
 
-	tables = []table{records, rows, slots, windows, leases, states, claims, breaks}
+	tables = []table{records, rows, slots, windows, leases, states, orders, watches, claims, breaks}
 )
 
 // Buckets beside the tables.

@@ -117,14 +117,16 @@ func (s *Store) Get(ctx context.Context, kind, id string, now int64) (hook.Recor
 
 // List returns up to limit live records of a kind whose ids begin with prefix
 // and come after `after`, in the order of their ids, and whether there are
-// more.
+// more. A limit below 1 is an error.
 //
 // One request, however many records there are before and after the page. One
 // more for each MB, and some where tombstones leave the page short: each reads
 // four times as many as the one before. An RCU for each 4 KB of all that is
 // read, which is the page and one more record, and the tombstones in between.
 func (s *Store) List(ctx context.Context, kind, prefix, after string, limit int, now int64) (page []hook.Record, more bool, err error) {
-	limit = max(limit, 1)
+	if limit < 1 {
+		return nil, false, fmt.Errorf("list %s: limit %d", kind, limit)
+	}
 	if prefix != "" && !storableKey(prefix) {
 		return nil, false, nil
 	}

@@ -179,9 +179,17 @@ func TestStore_requests(t *testing.T) {
 	_, _, err = s.AcquireProbe(ctx, "u", nowMS, nowMS+70_000)
 	ok("AcquireProbe", err)
 	did("AcquireProbe of a lease that is held", "UpdateItem")
-	_, err = s.ProbeStates(ctx, "u", nowMS)
-	ok("ProbeStates", err)
-	did("ProbeStates", "Query")
+	_, err = s.Probes(ctx, "u", nowMS)
+	ok("Probes", err)
+	did("Probes", "Query")
+	ok("PutHealthOrder", s.PutHealthOrder(ctx, "u", hook.HealthOrder{ID: "o", TargetID: "a", Health: hook.Healthy}, nowMS))
+	did("PutHealthOrder", "PutItem")
+	ok("DeleteHealthOrder", s.DeleteHealthOrder(ctx, l, "o", nowMS))
+	did("DeleteHealthOrder", "TransactWriteItems")
+	for _, until := range []int64{nowMS + 600_000, nowMS + 300_000} {
+		ok("WatchProbes", s.WatchProbes(ctx, "u", until, nowMS))
+		did("WatchProbes", "PutItem")
+	}
 	for _, address := range []string{"a", "b"} {
 		ok("DeleteProbeState", s.DeleteProbeState(ctx, l, address, nowMS))
 	}
@@ -191,9 +199,6 @@ func TestStore_requests(t *testing.T) {
 	_, err = s.ProbedUpstreams(ctx, nowMS)
 	ok("ProbedUpstreams", err)
 	did("ProbedUpstreams", "Query")
-	_, err = s.ProbeSummary(ctx, "u", nowMS)
-	ok("ProbeSummary", err)
-	did("ProbeSummary", "GetItem")
 
 	c := hook.IngestClaim{TokenID: "t", Key: "k", BodyHash: "h", FirstSeenMS: nowMS, Pending: true, ExpiresAt: nowMS/1000 + 60}
 	for range 2 {

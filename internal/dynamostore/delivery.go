@@ -416,14 +416,17 @@ var (
 // ListDeliveries returns up to limit of a hook's rows, newest event first,
 // whose event ids come before `before` ("" begins with the newest), and whether
 // there are more. status "" means all. It only suggests: a row may have changed
-// a moment ago. A page may be short while there are more.
+// a moment ago. A page may be short while there are more. A limit below 1 is an
+// error.
 //
 // Of status "" and delivered: 8 requests, one for each of the hook's
 // partitions, and some more where events are unevenly spread; half an RCU for
 // each 4 KB. Of the others: a request of the index and one of the table for
 // each 100 rows; an RCU for each row.
 func (s *Store) ListDeliveries(ctx context.Context, hookID string, status hook.Status, before string, limit int, now int64) (page []hook.Delivery, more bool, err error) {
-	limit = max(limit, 1)
+	if limit < 1 {
+		return nil, false, fmt.Errorf("list deliveries of hook %s: limit %d", hookID, limit)
+	}
 	if before != "" && !storableKey(before) {
 		// Not the id of an event, which is far shorter: what is before the part
 		// that can be asked for is before it.
@@ -448,12 +451,14 @@ func (s *Store) ListDeliveries(ctx context.Context, hookID string, status hook.S
 // PendingDeliveries returns up to limit of a hook's pending rows, oldest event
 // first, whose event ids come after `after`, and whether there may be more. A
 // page may be short, but is never empty, while more is true. It only suggests:
-// what it says may be old.
+// what it says may be old. A limit below 1 is an error.
 //
 // One request, of the index alone, which reads a MB at most: over 4,000 rows.
 // Half an RCU for each 4 KB, which is about 18 rows.
 func (s *Store) PendingDeliveries(ctx context.Context, hookID, after string, limit int) (page []hook.Waiting, more bool, err error) {
-	limit = max(limit, 1)
+	if limit < 1 {
+		return nil, false, fmt.Errorf("list waiting deliveries of hook %s: limit %d", hookID, limit)
+	}
 	if len(hookID) > maxSortKey || !utf8.ValidString(hookID) {
 		return nil, false, nil
 	}

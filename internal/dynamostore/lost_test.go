@@ -289,7 +289,35 @@ func TestStore_lostAnswers(t *testing.T) {
 			t.Errorf("Get = %v; want ErrNotFound", err)
 		}
 	})
-	t.Run("a run's lease, state and summary", func(t *testing.T) {
+	t.Run("a run's lease, state and summary, and what is asked of it", func(t *testing.T) {
+		probes := func(what string, want hook.ProbeView) {
+			t.Helper()
+			got, err := s.Probes(ctx, "u1", nowMS)
+			ok(t, "Probes", err)
+			if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("%s: probes differ (-want +got):\n%s", what, diff)
+			}
+		}
+		order := hook.HealthOrder{ID: "o1", TargetID: "t1", Health: hook.Healthy}
+		lose(t, "PutItem", func() (bool, error) { return yes(s.PutHealthOrder(ctx, "u1", order, nowMS)) })
+		for _, until := range []int64{nowMS + 300_000, nowMS + 600_000, nowMS + 300_000} {
+			lose(t, "PutItem", func() (bool, error) { return yes(s.WatchProbes(ctx, "u1", until, nowMS)) })
+		}
+		probes("an order and a watch", hook.ProbeView{Orders: []hook.HealthOrder{order}, WatchedMS: nowMS + 600_000})
+
+		// Another may watch for longer before the request is repeated.
+		lose(t, "PutItem", func() (bool, error) {
+			w.beforeNext("PutItem", func() {
+				w.beforeNext("PutItem", func() { ok(t, "WatchProbes", s.WatchProbes(ctx, "u2", nowMS+600_000, nowMS)) })
+			})
+			return yes(s.WatchProbes(ctx, "u2", nowMS+300_000, nowMS))
+		})
+		v, err := s.Probes(ctx, "u2", nowMS)
+		ok(t, "Probes", err)
+		if v.WatchedMS != nowMS+600_000 {
+			t.Errorf("WatchedMS = %d; want %d", v.WatchedMS, nowMS+600_000)
+		}
+
 		var l hook.ProbeLease
 		acquire := func() (got bool, err error) {
 			l, got, err = s.AcquireProbe(ctx, "u1", nowMS, nowMS+70_000)
@@ -299,6 +327,10 @@ func TestStore_lostAnswers(t *testing.T) {
 		st := hook.ProbeState{Address: "t1/192.0.2.1", Health: hook.Healthy}
 		lose(t, "TransactWriteItems", func() (bool, error) { return yes(s.PutProbeState(ctx, l, st, nowMS)) })
 		lose(t, "TransactWriteItems", func() (bool, error) { return yes(s.DeleteProbeState(ctx, l, st.Address, nowMS)) })
+		for range 2 { // also of one that is gone
+			lose(t, "TransactWriteItems", func() (bool, error) { return yes(s.DeleteHealthOrder(ctx, l, order.ID, nowMS)) })
+		}
+		probes("after the order was deleted", hook.ProbeView{UntilMS: l.UntilMS, WatchedMS: nowMS + 600_000})
 		lose(t, "DeleteItem", func() (bool, error) { return yes(s.ReleaseProbe(ctx, l, nowMS)) })
 		gen := l.Gen
 		lose(t, "UpdateItem", acquire)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -17,9 +16,10 @@ import (
 const probeAge = 30 * 24 * 60 * 60
 
 const (
-	leaseSort       = "lease"
-	statePrefix     = "state#"
-	probedPartition = "probed" // lists the upstreams with states
+	leaseSort   = "lease"
+	statePrefix = "state#"
+	orderPrefix = "order#"
+	watchSort   = "watch"
 )
 
 func probePartition(upstreamID string) string { return "probe#" + upstreamID }
@@ -110,36 +110,68 @@ func (s *Store) ReleaseProbe(ctx context.Context, l hook.ProbeLease, now int64) 
 	return nil
 }
 
-// ProbeStates returns all states of an upstream's targets.
+// Probes returns all that is stored of an upstream's probes. Beyond a MB it is
+// not of one moment: of two pages, the second may know more.
 //
-// A request for each MB; an RCU for each 4 KB of all of them together.
-func (s *Store) ProbeStates(ctx context.Context, upstreamID string, now int64) ([]hook.ProbeState, error) {
+// A request for each MB; an RCU for each 4 KB of all of it together.
+func (s *Store) Probes(ctx context.Context, upstreamID string, now int64) (hook.ProbeView, error) {
 	consistent := true
 	in := &dynamodb.QueryInput{
-		TableName: s.state, KeyConditionExpression: &inShardPrefix, ConsistentRead: &consistent,
-		ExpressionAttributeValues: item{":pk": str(probePartition(upstreamID)), ":prefix": str(statePrefix)},
+		TableName: s.state, KeyConditionExpression: &inShard, ConsistentRead: &consistent,
+		ExpressionAttributeValues: item{":pk": str(probePartition(upstreamID))},
 	}
-	var found []hook.ProbeState
+	var v hook.ProbeView
 	err := s.query(ctx, in, func(its []item) (bool, error) {
 		for _, it := range its {
 			if expired(it, now) {
 				continue
 			}
-			st, err := decodeProbeState(it)
-			if err != nil {
+			if err := decodeProbe(it, &v); err != nil {
 				return false, err
 			}
-			found = append(found, st)
 		}
 		return true, nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read states of upstream %s: %w", upstreamID, err)
+		return hook.ProbeView{}, fmt.Errorf("read probes of upstream %s: %w", upstreamID, err)
 	}
-	if len(found) == 0 {
+	if len(v.States) == 0 {
 		s.probed.of(upstreamID).suspect()
 	}
-	return found, nil
+	return v, nil
+}
+
+// decodeProbe adds an item of an upstream to what is known of its probes. What a
+// later version keeps beside them is left out.
+func decodeProbe(it item, v *hook.ProbeView) error {
+	r := reader{it: it}
+	sk := r.str("sk")
+	switch {
+	case strings.HasPrefix(sk, statePrefix):
+		st, err := decodeProbeState(it)
+		v.States = append(v.States, st)
+		return err
+	case strings.HasPrefix(sk, orderPrefix):
+		v.Orders = append(v.Orders, hook.HealthOrder{
+			ID: strings.TrimPrefix(sk, orderPrefix), TargetID: r.str("target"), IP: r.str("ip"), Health: hook.Health(r.str("health")),
+		})
+	case sk == leaseSort:
+		v.UntilMS, v.Summary = r.num("until_ms"), r.unpack("summary")
+	case sk == watchSort:
+		v.WatchedMS = r.num("until_ms")
+	}
+	if r.err != nil {
+		return fmt.Errorf("decode %s: %w", sk, r.err)
+	}
+	return nil
+}
+
+// ProbeStates returns all states of an upstream's targets.
+//
+// It costs what Probes does.
+func (s *Store) ProbeStates(ctx context.Context, upstreamID string, now int64) ([]hook.ProbeState, error) {
+	v, err := s.Probes(ctx, upstreamID, now)
+	return v.States, err
 }
 
 // encodeProbeState returns the item of a state, without its mark.
@@ -152,6 +184,11 @@ func encodeProbeState(upstreamID string, st hook.ProbeState, now int64) (item, e
 	putNum(it, "http", st.HTTP)
 	putNum(it, "tcp", st.TCP)
 	putNum(it, "timeout", st.Timeout)
+	putNum(it, "probed_ms", st.ProbedMS)
+	putNum(it, "reminded", st.Reminded)
+	putNum(it, "reminded_ms", st.RemindedMS)
+	putNum(it, "certificate_ms", st.CertificateMS)
+	putStr(it, "ordered", st.Ordered)
 	if ev := st.Outbox; ev != nil {
 		data, err := packEvent(*ev)
 		if err != nil {
@@ -168,6 +205,8 @@ func decodeProbeState(it item) (hook.ProbeState, error) {
 	st := hook.ProbeState{
 		Address: strings.TrimPrefix(r.str("sk"), statePrefix), Health: hook.Health(r.str("health")), SinceMS: r.num("since_ms"),
 		Success: r.num("success"), HTTP: r.num("http"), TCP: r.num("tcp"), Timeout: r.num("timeout"),
+		ProbedMS: r.num("probed_ms"), Reminded: r.num("reminded"), RemindedMS: r.num("reminded_ms"),
+		CertificateMS: r.num("certificate_ms"), Ordered: r.str("ordered"),
 	}
 	if data := r.bytes("outbox"); data != nil {
 		st.Outbox = &hook.Event{ID: r.str("outbox_id"), Source: r.str("outbox_source"), Event: r.str("outbox_event")}
@@ -223,157 +262,8 @@ func (s *Store) underLease(ctx context.Context, l hook.ProbeLease, mark string, 
 
 // ProbeSummary returns what the last run of an upstream left, nil if none.
 //
-// One request, an RCU for each 4 KB of the lease.
+// It costs what Probes does.
 func (s *Store) ProbeSummary(ctx context.Context, upstreamID string, now int64) ([]byte, error) {
-	it, err := s.get(ctx, s.state, leaseKey(upstreamID))
-	if err != nil {
-		return nil, fmt.Errorf("read summary of upstream %s: %w", upstreamID, err)
-	}
-	if it == nil || expired(it, now) {
-		return nil, nil
-	}
-	r := reader{it: it}
-	summary := r.unpack("summary")
-	if r.err != nil {
-		return nil, fmt.Errorf("decode summary of upstream %s: %w", upstreamID, r.err)
-	}
-	return summary, nil
-}
-
-// ProbedUpstreams returns the ids of the upstreams that have states, however
-// long ago they were probed, so that what an upstream left behind when it was
-// removed can still be sent.
-//
-// One request; an RCU for each 4 KB of the list, so for some 40 of them.
-func (s *Store) ProbedUpstreams(ctx context.Context, now int64) ([]string, error) {
-	consistent := true
-	var ids []string
-	err := s.query(ctx, &dynamodb.QueryInput{
-		TableName: s.state, KeyConditionExpression: &inShard, ConsistentRead: &consistent,
-		ExpressionAttributeValues: item{":pk": str(probedPartition)},
-	}, func(its []item) (bool, error) {
-		for _, it := range its {
-			if expired(it, now) {
-				continue
-			}
-			r := reader{it: it}
-			ids = append(ids, r.str("sk"))
-			if r.err != nil {
-				return false, r.err
-			}
-		}
-		return true, nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list probed upstreams: %w", err)
-	}
-	return ids, nil
-}
-
-// probedUpstreams is what this process knows of the list of upstreams that have
-// states, by id.
-//
-// An upstream is listed before the first state of a run is written, and taken
-// off when a run that found or left no states ends. Each entry carries the Gen
-// of the lease under which it was written; who takes it off names its own, so
-// that a run that has lost its lease cannot take off what its successor has
-// listed. An entry outlives the states it stands for by a day.
-type probedUpstreams struct{ m sync.Map }
-
-func (p *probedUpstreams) of(id string) *probedUpstream {
-	u, ok := p.m.Load(id)
-	if !ok {
-		u, _ = p.m.LoadOrStore(id, &probedUpstream{})
-	}
-	return u.(*probedUpstream)
-}
-
-// probedUpstream is what this process knows of one entry of the list.
-type probedUpstream struct {
-	// mu lets one write of a state at a time through: each is a transaction
-	// over the upstream's lease, and those cancel each other.
-	mu sync.Mutex
-
-	gen      int64 // of the lease under which this process has listed it last
-	listedMS int64 // when that was
-	empty    bool  // there may be no states
-}
-
-const (
-	entryAge  = probeAge + 24*60*60 // seconds
-	entryKeep = 60 * 60 * 1000      // milliseconds after which a lease's entry is written again
-)
-
-// suspect notes that there may be no states.
-func (u *probedUpstream) suspect() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.empty = true
-}
-
-// put lists the upstream, unless that was done under the same lease, and stores
-// a state. The other order could leave a state, and an event in it, that nobody
-// finds when the upstream is removed.
-func (u *probedUpstream) put(ctx context.Context, s *Store, l hook.ProbeLease, state item, now int64) error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.gen != l.Gen || now-u.listedMS > entryKeep {
-		it := stateKey(probedPartition, l.UpstreamID)
-		it["gen"], it["expires_at"] = num(l.Gen), num(unixSeconds(now)+entryAge)
-		_, ok, err := s.put(ctx, s.state, it, newMark(), condition{
-			expr:   "attribute_not_exists(pk) OR gen <= :gen OR expires_at <= :sec",
-			values: item{":gen": num(l.Gen), ":sec": num(unixSeconds(now))},
-		})
-		if err != nil {
-			return err
-		}
-		if !ok {
-			return hook.ErrStale // a later run has listed it
-		}
-		u.gen, u.listedMS = l.Gen, now
-	}
-	mark := newMark()
-	return s.underLease(ctx, l, mark, putWrite(s.state, state, mark, condition{}))
-}
-
-// delete forgets a state.
-func (u *probedUpstream) delete(ctx context.Context, s *Store, l hook.ProbeLease, address string) error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.empty = true
-	return s.underLease(ctx, l, newMark(), deleteWrite(s.state, probeStateKey(l.UpstreamID, address), condition{}))
-}
-
-// unlist takes the upstream off the list if there is reason to think that it
-// has no states, and it has none.
-func (u *probedUpstream) unlist(ctx context.Context, s *Store, l hook.ProbeLease) error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if !u.empty {
-		return nil
-	}
-	consistent, one := true, int32(1)
-	out, err := s.client.Query(ctx, &dynamodb.QueryInput{
-		TableName: s.state, KeyConditionExpression: &inShardPrefix, ConsistentRead: &consistent, Limit: &one,
-		ExpressionAttributeValues: item{":pk": str(probePartition(l.UpstreamID)), ":prefix": str(statePrefix)},
-	})
-	if err != nil {
-		return err
-	}
-	if len(out.Items) == 0 {
-		expr := "attribute_not_exists(pk) OR gen <= :gen"
-		err := s.settled(ctx, func() error {
-			_, err := s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
-				TableName: s.state, Key: stateKey(probedPartition, l.UpstreamID),
-				ConditionExpression: &expr, ExpressionAttributeValues: item{":gen": num(l.Gen)},
-			})
-			return err
-		})
-		if _, _, err := judged(err, ""); err != nil { // a later run's entry stays
-			return err
-		}
-		u.gen = 0
-	}
-	u.empty = false
-	return nil
+	v, err := s.Probes(ctx, upstreamID, now)
+	return v.Summary, err
 }

@@ -11,6 +11,8 @@
 //	breaker#<hook>          <gen>           the failures in a row of a hook
 //	probe#<upstream>        lease           the lease on an upstream, and its summary
 //	probe#<upstream>        state#<address> what is known of a target's address
+//	probe#<upstream>        order#<id>      an operator's word on a target's health
+//	probe#<upstream>        watch           until when somebody wants fresh results
 //	probed                  <upstream>      an upstream that has states
 //	ingest#<token>          <key>           an Idempotency-Key
 //

@@ -234,14 +234,16 @@ func (s *Store) AddSuppressed(ctx context.Context, hookID, key string, untilMS, 
 // whose keys begin with prefix and come after `after`, in the order of the
 // keys' bytes, and whether there may be more. A page may be short, but is never
 // empty, while more is true. Of windows stored under a hash of their key (see
-// sortKey) nothing tells the key: they are left out.
+// sortKey) nothing tells the key: they are left out. A limit below 1 is an error.
 //
 // One request where nearly all windows are open. Those that have passed, and
 // are not forgotten yet, are read and left out by the table: then one more,
 // that reads a MB, which is about 4,000 windows, and more until there is one to
 // return. An RCU for each 4 KB of what is read, so 256 for a MB.
 func (s *Store) OpenSnoozes(ctx context.Context, hookID, prefix, after string, limit int, now int64) (page []hook.OpenSnooze, more bool, err error) {
-	limit = max(limit, 1)
+	if limit < 1 {
+		return nil, false, fmt.Errorf("list windows of hook %s: limit %d", hookID, limit)
+	}
 	pk, start := snoozePartition(hookID), startKey(after)
 	if len(pk) > maxPartitionKey || prefix != "" && !storableKey(prefix) {
 		return nil, false, nil

@@ -553,4 +553,16 @@ func testWaiting(t *testing.T, s *suite) {
 			are(t, fmt.Sprintf("hook %.50q", hookID), hookID, "", 10)
 		}
 	})
+
+	t.Run("a page of no rows is refused", func(t *testing.T) {
+		d := s.newRow(newID())
+		s.create(t, d)
+		are(t, "created", d.HookID, "", 1, d)
+		for _, limit := range []int{0, -1} {
+			page, more, err := s.PendingDeliveries(t.Context(), d.HookID, "", limit)
+			refused(t, "PendingDeliveries", limit, len(page), more, err)
+			_, more, err = s.PendingDeliveries(t.Context(), longText, "", limit)
+			refused(t, "PendingDeliveries of a hook that is none", limit, 0, more, err)
+		}
+	})
 }

@@ -482,6 +482,15 @@ func testWrites(t *testing.T, s *suite) {
 }
 
 func testLists(t *testing.T, s *suite) {
+	t.Run("a page of no records is refused", func(t *testing.T) {
+		id := newID()
+		s.write(t, hook.FeedHooks, put(hook.KindSource, id, "x"))
+		for _, limit := range []int{0, -1} {
+			page, more, err := s.List(t.Context(), hook.KindSource, id, "", limit, s.now)
+			refused(t, "List", limit, len(page), more, err)
+		}
+	})
+
 	t.Run("a list has the records of a prefix in the order of their ids' bytes, whatever the page", func(t *testing.T) {
 		base := newID() + "/"
 		want := []string{"!", "0", "00", "1", "10", "A", "a", "a/b", "aa", "b", "é", "日本", "\uFFFD", "😀", "\U0010FFFF"}

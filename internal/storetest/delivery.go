@@ -752,6 +752,17 @@ func count(yes ...bool) int {
 }
 
 func testSuggestions(t *testing.T, s *suite) {
+	t.Run("a page of no rows is refused", func(t *testing.T) {
+		d := s.newRow(newID())
+		s.create(t, d)
+		for _, limit := range []int{0, -1} {
+			for _, status := range []hook.Status{"", hook.Pending, hook.Delivered} {
+				page, more, err := s.ListDeliveries(t.Context(), d.HookID, status, "", limit, s.now)
+				refused(t, "ListDeliveries", limit, len(page), more, err)
+			}
+		}
+	})
+
 	// overdue returns what OverdueDeliveries says of one row, asked of the
 	// row's own shard.
 	overdue := func(key hook.DeliveryKey, now int64) (hook.Overdue, bool, error) {

@@ -21,13 +21,28 @@ func (s *suite) lease(t *testing.T, upstreamID string, now int64) hook.ProbeLeas
 	return l
 }
 
+// probes returns what is stored of an upstream's probes, states in the order of
+// their addresses.
+func (s *suite) probes(t *testing.T, upstreamID string, now int64) hook.ProbeView {
+	t.Helper()
+	v, err := s.Probes(t.Context(), upstreamID, now)
+	ok(t, "Probes", err)
+	slices.SortFunc(v.States, func(a, b hook.ProbeState) int { return cmp.Compare(a.Address, b.Address) })
+	return v
+}
+
 // states returns an upstream's states in the order of their addresses.
 func (s *suite) states(t *testing.T, upstreamID string, now int64) []hook.ProbeState {
 	t.Helper()
-	all, err := s.ProbeStates(t.Context(), upstreamID, now)
-	ok(t, "ProbeStates", err)
-	slices.SortFunc(all, func(a, b hook.ProbeState) int { return cmp.Compare(a.Address, b.Address) })
-	return all
+	return s.probes(t, upstreamID, now).States
+}
+
+// listed reports whether an upstream is among those that were probed.
+func (s *suite) listed(t *testing.T, upstreamID string, now int64) bool {
+	t.Helper()
+	all, err := s.ProbedUpstreams(t.Context(), now)
+	ok(t, "ProbedUpstreams", err)
+	return slices.Contains(all, upstreamID)
 }
 
 func testProbes(t *testing.T, s *suite) {
@@ -43,6 +58,7 @@ func testProbes(t *testing.T, s *suite) {
 		if free {
 			t.Errorf("AcquireProbe a millisecond before the end = true; want false")
 		}
+		equal(t, "Probes while it is held", s.probes(t, id, s.now), hook.ProbeView{UntilMS: first.UntilMS})
 		second := s.lease(t, id, first.UntilMS)
 		if second.Gen <= first.Gen {
 			t.Errorf("Gen = %d; want above %d", second.Gen, first.Gen)
@@ -64,11 +80,14 @@ func testProbes(t *testing.T, s *suite) {
 		for _, summary := range [][]byte{everyByte(), []byte("text"), nil} {
 			l.Summary = summary
 			ok(t, "ReleaseProbe", s.ReleaseProbe(t.Context(), l, s.now))
-			got, err := s.ProbeSummary(t.Context(), id, s.now)
-			ok(t, "ProbeSummary", err)
-			equal(t, "ProbeSummary", got, summary)
+			v := s.probes(t, id, s.now)
+			equal(t, "Summary", v.Summary, summary)
+			if v.UntilMS > s.now {
+				t.Errorf("UntilMS of a released lease = %d; want at most %d, the present", v.UntilMS, s.now)
+			}
 			next := s.lease(t, id, s.now)
 			equal(t, "the next lease's summary", next.Summary, summary)
+			equal(t, "Probes under the next lease", s.probes(t, id, s.now), hook.ProbeView{UntilMS: next.UntilMS, Summary: summary})
 			if next.Gen <= l.Gen {
 				t.Errorf("Gen = %d; want above %d", next.Gen, l.Gen)
 			}
@@ -91,22 +110,17 @@ func testProbes(t *testing.T, s *suite) {
 		if free {
 			t.Errorf("AcquireProbe after a refused release = true; want false")
 		}
-		got, err := s.ProbeSummary(t.Context(), id, late)
-		ok(t, "ProbeSummary", err)
-		equal(t, "ProbeSummary", got, []byte("late"))
+		equal(t, "Summary", s.probes(t, id, late).Summary, []byte("late"))
 	})
 
-	t.Run("what was never leased has no summary, no states, and nothing to release", func(t *testing.T) {
+	t.Run("what was never leased has nothing, and nothing to release", func(t *testing.T) {
 		id := newID()
-		got, err := s.ProbeSummary(t.Context(), id, s.now)
-		ok(t, "ProbeSummary", err)
-		equal(t, "ProbeSummary", got, []byte(nil))
-		equal(t, "ProbeStates", s.states(t, id, s.now), []hook.ProbeState{})
+		equal(t, "Probes", s.probes(t, id, s.now), hook.ProbeView{})
 		l := hook.ProbeLease{UpstreamID: id, Gen: 1, UntilMS: s.now + minute, Summary: []byte("x")}
 		is(t, "ReleaseProbe", s.ReleaseProbe(t.Context(), l, s.now), hook.ErrStale)
 		is(t, "PutProbeState", s.PutProbeState(t.Context(), l, hook.ProbeState{Address: "a"}, s.now), hook.ErrStale)
 		is(t, "DeleteProbeState", s.DeleteProbeState(t.Context(), l, "a", s.now), hook.ErrStale)
-		equal(t, "ProbeStates after refused writes", s.states(t, id, s.now), []hook.ProbeState{})
+		equal(t, "Probes after refused writes", s.probes(t, id, s.now), hook.ProbeView{})
 		s.lease(t, id, s.now)
 	})
 
@@ -120,7 +134,7 @@ func testProbes(t *testing.T, s *suite) {
 		for _, st := range want {
 			ok(t, "PutProbeState", s.PutProbeState(t.Context(), l, st, s.now))
 		}
-		equal(t, "ProbeStates", s.states(t, id, s.now), want)
+		equal(t, "States", s.states(t, id, s.now), want)
 		if at := s.states(t, id, s.now)[0].Outbox.Time; at.Location().String() != "UTC" {
 			t.Errorf("Outbox.Time is in %v; want UTC", at.Location())
 		}
@@ -129,12 +143,28 @@ func testProbes(t *testing.T, s *suite) {
 		for _, st := range want[:2] {
 			ok(t, "PutProbeState", s.PutProbeState(t.Context(), l, st, s.now))
 		}
-		equal(t, "ProbeStates", s.states(t, id, s.now), want)
+		equal(t, "States", s.states(t, id, s.now), want)
 		for _, address := range []string{want[2].Address, want[2].Address, "nobody's"} { // twice is harmless
 			ok(t, "DeleteProbeState", s.DeleteProbeState(t.Context(), l, address, s.now))
 		}
-		equal(t, "ProbeStates", s.states(t, id, s.now), slices.Delete(slices.Clone(want), 2, 3))
-		equal(t, "ProbeStates of another upstream", s.states(t, id+"0", s.now), []hook.ProbeState{})
+		equal(t, "States", s.states(t, id, s.now), slices.Delete(slices.Clone(want), 2, 3))
+		equal(t, "States of another upstream", s.states(t, id+"0", s.now), []hook.ProbeState{})
+	})
+
+	t.Run("ProbeStates and ProbeSummary return what Probes does", func(t *testing.T) {
+		id := newID()
+		l := s.lease(t, id, s.now)
+		st := hook.ProbeState{Address: "a", Health: hook.Healthy}
+		ok(t, "PutProbeState", s.PutProbeState(t.Context(), l, st, s.now))
+		s.order(t, id, hook.HealthOrder{ID: newEventID(), TargetID: "t1"})
+		l.Summary = []byte("summary")
+		ok(t, "ReleaseProbe", s.ReleaseProbe(t.Context(), l, s.now))
+		states, err := s.ProbeStates(t.Context(), id, s.now)
+		ok(t, "ProbeStates", err)
+		equal(t, "ProbeStates", states, []hook.ProbeState{st})
+		summary, err := s.ProbeSummary(t.Context(), id, s.now)
+		ok(t, "ProbeSummary", err)
+		equal(t, "ProbeSummary", summary, l.Summary)
 	})
 
 	t.Run("a run that has lost its lease changes no state", func(t *testing.T) {
@@ -147,9 +177,9 @@ func testProbes(t *testing.T, s *suite) {
 		is(t, "PutProbeState under an older lease", s.PutProbeState(t.Context(), old, hook.ProbeState{Address: "a", Health: hook.Unhealthy}, s.now), hook.ErrStale)
 		is(t, "PutProbeState of a new state under an older lease", s.PutProbeState(t.Context(), old, hook.ProbeState{Address: "b"}, s.now), hook.ErrStale)
 		is(t, "DeleteProbeState under an older lease", s.DeleteProbeState(t.Context(), old, "a", s.now), hook.ErrStale)
-		equal(t, "ProbeStates", s.states(t, id, s.now), []hook.ProbeState{st})
+		equal(t, "States", s.states(t, id, s.now), []hook.ProbeState{st})
 		ok(t, "DeleteProbeState", s.DeleteProbeState(t.Context(), l, "a", s.now))
-		equal(t, "ProbeStates", s.states(t, id, s.now), []hook.ProbeState{})
+		equal(t, "States", s.states(t, id, s.now), []hook.ProbeState{})
 	})
 
 	t.Run("states of one run may be written at the same time", func(t *testing.T) {
@@ -169,7 +199,7 @@ func testProbes(t *testing.T, s *suite) {
 		}) {
 			ok(t, fmt.Sprintf("PutProbeState of worker %d", i), err)
 		}
-		equal(t, "ProbeStates", s.states(t, id, s.now), want)
+		equal(t, "States", s.states(t, id, s.now), want)
 	})
 
 	t.Run("states go beyond a megabyte, one state not beyond 400 KB", func(t *testing.T) {
@@ -186,15 +216,17 @@ func testProbes(t *testing.T, s *suite) {
 				t.Errorf("PutProbeState of a large state = %v; want an error of its own", err)
 			}
 		}
-		equal(t, "ProbeStates", s.states(t, id, s.now), want)
+		equal(t, "States", s.states(t, id, s.now), want)
+		order := hook.HealthOrder{ID: newEventID(), TargetID: "t1"}
+		s.order(t, id, order)
+		ok(t, "WatchProbes", s.WatchProbes(t.Context(), id, s.now+minute, s.now))
+		equal(t, "Probes", s.probes(t, id, s.now), hook.ProbeView{UntilMS: l.UntilMS, States: want, Orders: []hook.HealthOrder{order}, WatchedMS: s.now + minute})
 
 		l.Summary = noise(maxItem + 1)
 		if err := s.ReleaseProbe(t.Context(), l, s.now); err == nil || errors.Is(err, hook.ErrStale) {
 			t.Errorf("ReleaseProbe with a large summary = %v; want an error of its own", err)
 		}
-		got, err := s.ProbeSummary(t.Context(), id, s.now)
-		ok(t, "ProbeSummary", err)
-		equal(t, "ProbeSummary", got, []byte(nil))
+		equal(t, "Summary", s.probes(t, id, s.now).Summary, []byte(nil))
 		_, free, err := s.AcquireProbe(t.Context(), id, s.now, s.now+minute)
 		ok(t, "AcquireProbe", err)
 		if free {
@@ -216,10 +248,8 @@ func testProbes(t *testing.T, s *suite) {
 			want    []hook.ProbeState
 			summary []byte
 		}{{29, []hook.ProbeState{a, b}, l.Summary}, {31, []hook.ProbeState{b}, l.Summary}, {49, []hook.ProbeState{b}, l.Summary}, {51, nil, nil}} {
-			equal(t, fmt.Sprintf("ProbeStates after %d days", c.days), s.states(t, id, s.now+c.days*day), c.want)
-			got, err := s.ProbeSummary(t.Context(), id, s.now+c.days*day)
-			ok(t, "ProbeSummary", err)
-			equal(t, fmt.Sprintf("ProbeSummary after %d days", c.days), got, c.summary)
+			equal(t, fmt.Sprintf("States after %d days", c.days), s.states(t, id, s.now+c.days*day), c.want)
+			equal(t, fmt.Sprintf("Summary after %d days", c.days), s.probes(t, id, s.now+c.days*day).Summary, c.summary)
 		}
 		next := s.lease(t, id, s.now+51*day)
 		equal(t, "the next lease's summary", next.Summary, []byte(nil))
@@ -252,9 +282,7 @@ func testProbes(t *testing.T, s *suite) {
 			}
 		}
 
-		all, err = s.ProbedUpstreams(t.Context(), s.now+29*day)
-		ok(t, "ProbedUpstreams", err)
-		if !slices.Contains(all, with) {
+		if !s.listed(t, with, s.now+29*day) {
 			t.Errorf("ProbedUpstreams after 29 days lacks an upstream that has states")
 		}
 	})

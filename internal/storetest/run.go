@@ -43,6 +43,8 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"breakers", testBreakers},
 		{"waiting rows", testWaiting},
 		{"probes", testProbes},
+		{"health orders", testOrders},
+		{"watches", testWatches},
 		{"idempotent posts", testIngest},
 	}
 	for _, g := range groups {
@@ -393,6 +395,14 @@ func (s *suite) absent(t *testing.T, what, kind, id string, now int64) {
 	t.Helper()
 	if r, err := s.Get(t.Context(), kind, id, now); !errors.Is(err, hook.ErrNotFound) {
 		t.Errorf("%s: Get(%s, %q) = %+v, %v; want ErrNotFound", what, kind, id, r, err)
+	}
+}
+
+// refused fails the test unless a page with that limit was an error.
+func refused(t *testing.T, what string, limit, rows int, more bool, err error) {
+	t.Helper()
+	if err == nil || rows > 0 || more {
+		t.Errorf("%s with limit %d = %d rows, more %v, %v; want an error and nothing else", what, limit, rows, more, err)
 	}
 }
 

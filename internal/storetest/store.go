@@ -49,7 +49,7 @@ type ConfigStore interface {
 	// prefix and come after `after`, in the order of their ids, and whether
 	// there may be more (then `after` is the id of the last one returned; a
 	// page may be short, but is never empty while more is true). The order is
-	// that of the ids' bytes.
+	// that of the ids' bytes. A limit below 1 is an error.
 	List(ctx context.Context, kind, prefix, after string, limit int, now int64) (page []hook.Record, more bool, err error)
 	// Changes returns all records of a kind with Changed > since, tombstones
 	// included, in the order of Changed. A write that is in flight may show in
@@ -118,7 +118,7 @@ type DeliveryStore interface {
 	// whose event ids come before `before` ("" begins with the newest), and
 	// whether there may be more. status "" means all; the rows are whole, and
 	// each is in the status asked for. It only suggests. A page may be short,
-	// but is never empty, while more is true.
+	// but is never empty, while more is true. A limit below 1 is an error.
 	ListDeliveries(ctx context.Context, hookID string, status hook.Status, before string, limit int, now int64) (page []hook.Delivery, more bool, err error)
 }
 
@@ -153,7 +153,8 @@ type SuppressionStore interface {
 	// whose keys begin with prefix and come after `after`, in the order of the
 	// keys' bytes, and whether there may be more. A page may be short, but is
 	// never empty, while more is true. A window whose key is over 1,024 bytes
-	// or begins with "sha256#" need not be listed: match makes no such keys.
+	// or begins with "sha256#" need not be listed: match makes no such keys. A
+	// limit below 1 is an error.
 	OpenSnoozes(ctx context.Context, hookID, prefix, after string, limit int, now int64) (page []hook.OpenSnooze, more bool, err error)
 	// EndSnooze (W10) ends a window that is open at now: its UntilMS becomes 0,
 	// and nothing else changes, so that AddSuppressed counts no more in it and
@@ -198,11 +199,16 @@ type BreakerStore interface {
 	// PendingDeliveries returns up to limit of a hook's pending rows, oldest event
 	// first, whose event ids come after `after`, and whether there may be more. It
 	// only suggests. A page may be short, but is never empty, while more is true.
+	// A limit below 1 is an error.
 	PendingDeliveries(ctx context.Context, hookID, after string, limit int) (page []hook.Waiting, more bool, err error)
 }
 
-// ProbeStore holds what healthprobe remembers.
+// ProbeStore holds what healthprobe remembers, and what is asked of it.
 type ProbeStore interface {
+	// Probes returns all that is stored of an upstream's probes: states in any
+	// order, orders in that of their ids' bytes. While a lease is held, others
+	// than its holder only add orders and watch.
+	Probes(ctx context.Context, upstreamID string, now int64) (hook.ProbeView, error)
 	// AcquireProbe takes an upstream's lease until untilMS, if none is held
 	// at now, and returns it with its new Gen and the last Summary. false when
 	// another run holds it. A lease is over at its UntilMS.
@@ -211,16 +217,25 @@ type ProbeStore interface {
 	// the current one, even when it is over; hook.ErrStale otherwise. The
 	// Summary is forgotten after 30 days.
 	ReleaseProbe(ctx context.Context, l hook.ProbeLease, now int64) error
-	// ProbeStates returns all states of an upstream's targets, in any order. A
-	// state is forgotten 30 days after it was put last.
-	ProbeStates(ctx context.Context, upstreamID string, now int64) ([]hook.ProbeState, error)
 	// PutProbeState stores a target's state, if the lease's Gen is still the
-	// current one; hook.ErrStale otherwise.
+	// current one; hook.ErrStale otherwise. It is forgotten 30 days after it was
+	// put last.
 	PutProbeState(ctx context.Context, l hook.ProbeLease, s hook.ProbeState, now int64) error
 	// DeleteProbeState forgets a target's state under the same condition; one
 	// that is not there is harmless.
 	DeleteProbeState(ctx context.Context, l hook.ProbeLease, address string, now int64) error
-	// ProbeSummary returns what the last run of an upstream left, nil if none.
+	// PutHealthOrder stores an order, in place of one with its id, whoever holds
+	// the lease. It is forgotten 30 days after.
+	PutHealthOrder(ctx context.Context, upstreamID string, o hook.HealthOrder, now int64) error
+	// DeleteHealthOrder forgets an order, if the lease's Gen is still the current
+	// one; hook.ErrStale otherwise. One that is not there is harmless.
+	DeleteHealthOrder(ctx context.Context, l hook.ProbeLease, orderID string, now int64) error
+	// WatchProbes notes that somebody wants to read fresh results until untilMS,
+	// whoever holds the lease. What was noted for longer stays.
+	WatchProbes(ctx context.Context, upstreamID string, untilMS, now int64) error
+	// ProbeStates returns the states that Probes does.
+	ProbeStates(ctx context.Context, upstreamID string, now int64) ([]hook.ProbeState, error)
+	// ProbeSummary returns the summary that Probes does.
 	ProbeSummary(ctx context.Context, upstreamID string, now int64) ([]byte, error)
 	// ProbedUpstreams returns the ids of the upstreams that have states,
 	// however long ago they were probed, so that what an upstream left behind

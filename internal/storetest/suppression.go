@@ -651,6 +651,15 @@ func (s *suite) openMany(t *testing.T, hookID string, keys []string) {
 }
 
 func testOpenSnoozes(t *testing.T, s *suite) {
+	t.Run("a page of no windows is refused", func(t *testing.T) {
+		a := s.admitted(newID(), "", "7#w", 0)
+		s.admit(t, a)
+		for _, limit := range []int{0, -1} {
+			page, more, err := s.OpenSnoozes(t.Context(), a.HookID, "", "", limit, s.now)
+			refused(t, "OpenSnoozes", limit, len(page), more, err)
+		}
+	})
+
 	t.Run("a window is listed whole, with its key, while it is open", func(t *testing.T) {
 		hookID := newID()
 		full := claim("7#full", "", s.now)
