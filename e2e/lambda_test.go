@@ -16,6 +16,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -56,6 +57,7 @@ type cloud struct {
 	stack     *stack.Stack
 	resources stack.Resources
 	functions map[string]*lambdatest.Function
+	lambda    *lambdatest.API // with which functions invoke functions
 	queues    *sqs.Client
 	judge     *judge
 	token     string
@@ -97,6 +99,7 @@ func launch(t testing.TB, name string, binaries, params map[string]string, j *ju
 	}
 	j.knows(s, r)
 	c := &cloud{t: t, stack: s, resources: r, functions: map[string]*lambdatest.Function{}, queues: queues, judge: j}
+	c.lambda = lambdatest.NewAPI(t, func(name string) *lambdatest.Function { return c.functions[name] })
 	for _, f := range s.Functions {
 		env, err := s.Environment(f.Name, r, params)
 		if err != nil {
@@ -105,6 +108,7 @@ func launch(t testing.TB, name string, binaries, params map[string]string, j *ju
 		env["AWS_REGION"] = awstest.Region
 		endpoint := j.watch(t, f.Name)
 		env["AWS_ENDPOINT_URL_DYNAMODB"], env["AWS_ENDPOINT_URL_SQS"] = endpoint, endpoint
+		env["AWS_ENDPOINT_URL_LAMBDA"] = j.watchLambda(t, f.Name, c.lambda)
 		o := lambdatest.Options{Binary: binaries[f.Name], Name: f.Name, Env: env, Timeout: f.Timeout, MemoryMB: f.MemoryMB}
 		for _, edit := range edits {
 			edit(&o)
@@ -214,7 +218,7 @@ func (c *cloud) receive(queue string, most int) []types.Message {
 func (c *cloud) batch(queue string, msgs []types.Message) (handled int) {
 	c.t.Helper()
 	for _, action := range []string{"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"} {
-		c.judge.used("deliver", stack.Permission{Action: action, Resource: queue}) // by the event source, with deliver's role
+		c.judge.used("deliver", deed{action: action, resource: queue}) // by the event source, with deliver's role
 	}
 	ev := events.SQSEvent{}
 	for _, m := range msgs {
@@ -484,7 +488,14 @@ func TestLambda_anEventGoesAllTheWay(t *testing.T) {
 			t.Errorf("told of %v; want %s unhealthy", got, dead)
 		}
 		c.http("admin", "GET", "/upstreams/web/health", "", http.StatusOK)
-		c.invoke("healthprobe", sample(t, "healthprobe-schedule.json")) // nothing is due
+		c.invoke("healthprobe", sample(t, "healthprobe-schedule.json")) // nothing is due, but somebody looks
+
+		c.http("admin", "PUT", "/upstreams/web/targets/"+dead+"/"+dead+"/healthy", "", http.StatusNoContent)
+		c.invoke("healthprobe", sample(t, "healthprobe-schedule.json"))
+		c.poll()
+		if got := object(t, r.next(t).body); got["health"] != "healthy" {
+			t.Errorf("told of %v; want it healthy, as ordered", got)
+		}
 	})
 	t.Run("what is deleted is gone", func(t *testing.T) {
 		c := c.in(t)
@@ -496,6 +507,9 @@ func TestLambda_anEventGoesAllTheWay(t *testing.T) {
 		c.invoke("healthprobe", sample(t, "healthprobe-schedule.json"))
 	})
 	converse(t, ours, built, c.judge) // the rest of the API
+	t.Run("more targets than a function is meant for are divided among several", func(t *testing.T) {
+		divide(t, launch(t, "parts", built, nil, c.judge))
+	})
 	c.judge.denied(t)
 	c.judge.unused(t)
 }
@@ -563,14 +577,24 @@ func TestLambda_missingSettings(t *testing.T) {
 // what each function does, to compare it with what its role allows.
 type judge struct {
 	allowed map[string][]stack.Permission // by function
-	names   map[string]string             // of tables and queues: logical ids
+	names   map[string]string             // of tables, queues and functions: logical ids
 	// tap is told of each call when it was answered; nil: nobody. It is set
 	// before the first call, and may be called concurrently.
 	tap func(wireCall)
 
 	mu   sync.Mutex
-	seen map[string]map[stack.Permission]bool
+	seen map[string]map[deed]bool
 }
+
+// deed is what a function did, as IAM sees it.
+type deed struct {
+	action, resource string // as of stack.Permission
+	// partition of a table; of one that has an id, what comes before it: "probe#".
+	// "" where there is none.
+	partition string
+}
+
+func (d deed) allowed(p stack.Permission) bool { return p.Allows(d.action, d.resource, d.partition) }
 
 // wireCall is one call of a function to AWS, as it went over the wire.
 type wireCall struct {
@@ -598,7 +622,7 @@ func (w answerNoter) Write(b []byte) (int, error) {
 }
 
 func newJudge() *judge {
-	return &judge{allowed: map[string][]stack.Permission{}, names: map[string]string{}, seen: map[string]map[stack.Permission]bool{}}
+	return &judge{allowed: map[string][]stack.Permission{}, names: map[string]string{}, seen: map[string]map[deed]bool{}}
 }
 
 // knows tells the judge of a deployment.
@@ -606,9 +630,9 @@ func (j *judge) knows(s *stack.Stack, r stack.Resources) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, f := range s.Functions {
-		j.allowed[f.Name] = f.Allowed
+		j.allowed[f.Name], j.names[f.Name] = f.Allowed, f.ID
 		if j.seen[f.Name] == nil {
-			j.seen[f.Name] = map[stack.Permission]bool{}
+			j.seen[f.Name] = map[deed]bool{}
 		}
 	}
 	for id, name := range r.Tables {
@@ -655,57 +679,100 @@ func (j *judge) watch(t testing.TB, function string) string {
 	return s.URL
 }
 
-// table is what a call, or a part of one, says of the table it is about.
-type table struct{ TableName, IndexName string }
+// watchLambda returns the endpoint of Lambda's own API for one function.
+func (j *judge) watchLambda(t testing.TB, function string, api http.Handler) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if name, ok := strings.CutSuffix(r.URL.Path, "/invocations"); ok {
+			j.used(function, deed{action: "lambda:InvokeFunction", resource: j.name(path.Base(name))})
+		}
+		api.ServeHTTP(w, r)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// part is what a call to DynamoDB, or a part of one, says of what it is about.
+type part struct {
+	TableName, IndexName      string
+	Item, Key                 attributes
+	Keys                      []attributes // of a table in a BatchGetItem
+	ExpressionAttributeValues attributes   // of a Query
+}
+
+// attributes are some of an item's, those of a key among them.
+type attributes map[string]struct{ S string }
+
+// partitions are those of a table that a part is about.
+func (p part) partitions() []string {
+	var all []string
+	for _, a := range append(p.Keys, p.Item, p.Key, p.ExpressionAttributeValues) {
+		for _, name := range []string{"pk", "kind", ":pk", ":kind"} {
+			if before, _, id := strings.Cut(a[name].S, "#"); id {
+				all = append(all, before+"#")
+			} else if before != "" {
+				all = append(all, before)
+			}
+		}
+	}
+	return all
+}
 
 // note notes a call under the actions that IAM would ask for.
 func (j *judge) note(t testing.TB, function, operation string, body []byte) {
 	var call struct {
-		table
+		part
 		QueueUrl      string
-		RequestItems  map[string]json.RawMessage
-		TransactItems []map[string]table
+		RequestItems  map[string]part
+		TransactItems []map[string]part
 	}
 	if err := json.Unmarshal(body, &call); err != nil {
 		t.Errorf("%s calls %s with %s: %v", function, operation, body, err)
 		return
 	}
-	on := func(action string, of table) {
-		resource := j.name(of.TableName)
+	on := func(action string, of part) {
+		d := deed{action: "dynamodb:" + action, resource: j.name(of.TableName)}
 		if of.IndexName != "" {
-			resource += "/index/" + of.IndexName
+			d.resource += "/index/" + of.IndexName
 		}
-		j.used(function, stack.Permission{Action: "dynamodb:" + action, Resource: resource})
+		partitions := of.partitions()
+		if len(partitions) == 0 { // then only a permission for all of them will do
+			partitions = []string{""}
+		}
+		for _, d.partition = range partitions {
+			j.used(function, d)
+		}
 	}
 	switch {
 	case call.QueueUrl != "":
-		j.used(function, stack.Permission{Action: "sqs:" + strings.TrimSuffix(operation, "Batch"), Resource: j.name(call.QueueUrl)})
+		j.used(function, deed{action: "sqs:" + strings.TrimSuffix(operation, "Batch"), resource: j.name(call.QueueUrl)})
 	case call.RequestItems != nil:
-		for name := range call.RequestItems {
-			on(operation, table{TableName: name})
+		for name, of := range call.RequestItems {
+			of.TableName = name
+			on(operation, of)
 		}
 	case call.TransactItems != nil:
-		for _, part := range call.TransactItems {
-			for kind, of := range part { // Put, Update, Delete, Get, ConditionCheck
+		for _, one := range call.TransactItems {
+			for kind, of := range one { // Put, Update, Delete, Get, ConditionCheck
 				on(kind+"Item", of)
 			}
 		}
 	default:
-		on(operation, call.table)
+		on(operation, call.part)
 	}
 }
 
-// name returns the logical id of a table or of a queue's URL.
+// name returns the logical id of a table, of a queue's URL or of a function.
 func (j *judge) name(of string) string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.names[of]
 }
 
-func (j *judge) used(function string, p stack.Permission) {
+func (j *judge) used(function string, d deed) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.seen[function][p] = true
+	j.seen[function][d] = true
 }
 
 // denied fails the test for each call that a role does not allow.
@@ -714,24 +781,42 @@ func (j *judge) denied(t *testing.T) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, function := range slices.Sorted(maps.Keys(j.seen)) {
-		for p := range j.seen[function] {
-			if !slices.Contains(j.allowed[function], p) {
-				t.Errorf("%s's role does not allow %s on %s, which it needs", function, p.Action, p.Resource)
+		for d := range j.seen[function] {
+			if !slices.ContainsFunc(j.allowed[function], d.allowed) {
+				t.Errorf("%s's role does not allow %s on %s %q, which it needs", function, d.action, d.resource, d.partition)
 			}
 		}
 	}
 }
 
-// unused fails the test for each call that a role allows and nobody made: then
-// either the role is too wide, or this test leaves something out.
+// unused fails the test for each action, and for each partition of a table, that
+// a role allows and nobody needed: then either the role is too wide, or this test
+// leaves something out.
 func (j *judge) unused(t *testing.T) {
 	t.Helper()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, function := range slices.Sorted(maps.Keys(j.allowed)) {
-		for _, p := range j.allowed[function] {
-			if !j.seen[function][p] && !strings.HasPrefix(p.Action, "logs:") {
-				t.Errorf("%s's role allows %s on %s, which nothing here needed", function, p.Action, p.Resource)
+		needed := func(p stack.Permission) bool {
+			for d := range j.seen[function] {
+				if d.allowed(p) {
+					return true
+				}
+			}
+			return strings.HasPrefix(p.Action, "logs:")
+		}
+		all := j.allowed[function]
+		for _, p := range all {
+			if !needed(p) {
+				t.Errorf("%s's role allows %s on %s %v, which nothing here needed", function, p.Action, p.Resource, p.Keys)
+			}
+			for _, key := range p.Keys {
+				if !slices.ContainsFunc(all, func(q stack.Permission) bool {
+					same := q.Resource == p.Resource && slices.Equal(q.Keys, p.Keys) // the statement's other actions
+					return same && needed(stack.Permission{Action: q.Action, Resource: q.Resource, Keys: []string{key}})
+				}) {
+					t.Errorf("%s's role names %s of %s, which nothing here needed", function, key, p.Resource)
+				}
 			}
 		}
 	}

@@ -19,11 +19,12 @@ import (
 	"eventhooks/internal/healthprobe"
 	"eventhooks/internal/hook"
 	"eventhooks/internal/lambdaevent"
+	"eventhooks/internal/selfinvoke"
 	"eventhooks/internal/sqsqueue"
+	"eventhooks/internal/telemetry"
 )
 
-// Set by the linker only: loopback by the end-to-end tests.
-var version, loopback = "dev", ""
+var version, loopback = "dev", "" // set by the linker only: loopback by the end-to-end tests
 
 func main() {
 	slog.SetDefault(lambdacontext.NewLogger())
@@ -32,18 +33,18 @@ func main() {
 		slog.Error("cold start failed", "err", err)
 		os.Exit(1)
 	}
-	lambda.Start(lambdaevent.Schedule(svc.Run))
+	lambda.Start(lambdaevent.Probe(svc.Run))
 }
 
 func setup(e *env.Settings) (*healthprobe.Service, error) {
 	store := dynamostore.New(dynamodb.NewFromConfig(e.AWS("DYNAMODB")), e.String("CONFIG_TABLE"), e.String("STATE_TABLE"))
 	queueURL := e.String("EVENTS_QUEUE_URL")
-	queue := sqsqueue.New(sqs.NewFromConfig(e.AWS("SQS")), queueURL)
-	check := egress.Reach(e.Address("CONNECTIVITY_CHECK", queueURL))
+	self := selfinvoke.New(e.AWS("LAMBDA"), e.String("URL_SUFFIX"), lambdacontext.FunctionName)
+	queue, check := sqsqueue.New(sqs.NewFromConfig(e.AWS("SQS")), queueURL), egress.Reach(e.Address("CONNECTIVITY_CHECK", queueURL))
 	client, err := egress.New(egress.Options{AllowPrivate: e.Prefixes("ALLOW_PRIVATE_CIDRS"), AllowLoopback: loopback != "", UserAgent: "eventhooks/" + version})
 	if err := errors.Join(e.Err(), err); err != nil {
 		return nil, err
 	}
 	lambdaevent.Warm(func(ctx context.Context) error { _, err := store.Epoch(ctx, hook.FeedUpstreams); return err })
-	return healthprobe.New(healthprobe.Options{Store: store, Queue: queue, Prober: client, SelfCheck: check})
+	return healthprobe.New(healthprobe.Options{Store: store, Queue: queue, Prober: client, SelfCheck: check, Shards: self, Metrics: telemetry.New(os.Stdout, lambdacontext.FunctionName, nil).Put})
 }

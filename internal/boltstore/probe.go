@@ -158,12 +158,6 @@ func (s *Store) ReleaseProbe(ctx context.Context, l hook.ProbeLease, now int64) 
 	return nil
 }
 
-// ProbeStates returns all states of an upstream's targets.
-func (s *Store) ProbeStates(ctx context.Context, upstreamID string, now int64) ([]hook.ProbeState, error) {
-	v, err := s.Probes(ctx, upstreamID, now)
-	return v.States, err
-}
-
 // PutProbeState stores a target's state, if the lease's Gen is still the
 // current one; hook.ErrStale otherwise.
 func (s *Store) PutProbeState(ctx context.Context, l hook.ProbeLease, st hook.ProbeState, now int64) error {
@@ -240,12 +234,6 @@ func (s *Store) WatchProbes(ctx context.Context, upstreamID string, untilMS, now
 		return fmt.Errorf("watch probes of %s: %w", upstreamID, err)
 	}
 	return nil
-}
-
-// ProbeSummary returns what the last run of an upstream left, nil if none.
-func (s *Store) ProbeSummary(ctx context.Context, upstreamID string, now int64) ([]byte, error) {
-	v, err := s.Probes(ctx, upstreamID, now)
-	return v.Summary, err
 }
 
 // ProbedUpstreams returns the ids of the upstreams that have states.

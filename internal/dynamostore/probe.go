@@ -166,14 +166,6 @@ func decodeProbe(it item, v *hook.ProbeView) error {
 	return nil
 }
 
-// ProbeStates returns all states of an upstream's targets.
-//
-// It costs what Probes does.
-func (s *Store) ProbeStates(ctx context.Context, upstreamID string, now int64) ([]hook.ProbeState, error) {
-	v, err := s.Probes(ctx, upstreamID, now)
-	return v.States, err
-}
-
 // encodeProbeState returns the item of a state, without its mark.
 func encodeProbeState(upstreamID string, st hook.ProbeState, now int64) (item, error) {
 	it := probeStateKey(upstreamID, st.Address)
@@ -258,12 +250,4 @@ func (s *Store) underLease(ctx context.Context, l hook.ProbeLease, mark string, 
 		err = hook.ErrStale
 	}
 	return err
-}
-
-// ProbeSummary returns what the last run of an upstream left, nil if none.
-//
-// It costs what Probes does.
-func (s *Store) ProbeSummary(ctx context.Context, upstreamID string, now int64) ([]byte, error) {
-	v, err := s.Probes(ctx, upstreamID, now)
-	return v.Summary, err
 }

@@ -45,15 +45,25 @@ func newBelief(check func(context.Context) error, now func() time.Time, upstream
 	return b
 }
 
+// tells reports whether a probe says anything of its address: that it was made.
+func tells(r hook.ProbeResult) bool {
+	return r.Fault != hook.FaultBlocked && r.Fault != hook.FaultNoRoute
+}
+
+// silent reports whether nothing at all came from the other side.
+func silent(r hook.ProbeResult) bool {
+	return (r.Fault == hook.FaultTCP || r.Fault == hook.FaultTimeout) && r.CertificateMS == 0
+}
+
 // saw takes note of a probe. Whatever came from the other side, be it status
 // 503 or no HTTP at all, is a sign of life.
 func (b *belief) saw(address string, r hook.ProbeResult) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	switch r.Fault {
-	case hook.FaultBlocked:
+	if !tells(r) {
 		return
-	case hook.FaultNone, hook.FaultHTTP:
+	}
+	if !silent(r) {
 		if !b.living {
 			close(b.alive)
 		}

@@ -19,18 +19,19 @@ type config struct {
 	mu        sync.Mutex
 	upstreams map[string]hook.Upstream
 	targets   map[string]map[string]hook.Target // by upstream id and target key
-	broken    map[string]error                  // by kind and id: what could not be read
+	broken    map[key]error                     // what could not be read
 }
 
 // plan is one upstream with its targets, as the copy had it at one moment.
 type plan struct {
 	hook.Upstream
 	targets []hook.Target // oldest first
-	// version is the newest change of all its parts, and count their number:
-	// together they differ whenever the plan does.
-	version int64
-	count   int
+	// unreadable holds the ids of targets that are there and could not be read.
+	unreadable map[string]bool
 }
+
+// key names a record.
+type key struct{ kind, id string }
 
 // Reset forgets everything.
 func (c *config) Reset() {
@@ -38,7 +39,7 @@ func (c *config) Reset() {
 	defer c.mu.Unlock()
 	c.upstreams = map[string]hook.Upstream{}
 	c.targets = map[string]map[string]hook.Target{}
-	c.broken = map[string]error{}
+	c.broken = map[key]error{}
 }
 
 // Apply takes over one record. One that cannot be read is remembered and does
@@ -47,7 +48,7 @@ func (c *config) Reset() {
 func (c *config) Apply(r hook.Record) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.broken, r.Kind+" "+r.ID)
+	delete(c.broken, key{r.Kind, r.ID})
 	switch r.Kind {
 	case hook.KindUpstream:
 		delete(c.upstreams, r.ID)
@@ -56,7 +57,7 @@ func (c *config) Apply(r hook.Record) error {
 		}
 		u, err := record.ToUpstream(r)
 		if err != nil {
-			c.broken[r.Kind+" "+r.ID] = err
+			c.broken[key{r.Kind, r.ID}] = err
 			return nil
 		}
 		c.upstreams[u.ID] = u
@@ -68,7 +69,7 @@ func (c *config) Apply(r hook.Record) error {
 		}
 		t, err := record.ToTarget(r)
 		if err != nil {
-			c.broken[r.Kind+" "+r.ID] = err
+			c.broken[key{r.Kind, r.ID}] = err
 			return nil
 		}
 		if c.targets[upstream] == nil {
@@ -81,30 +82,45 @@ func (c *config) Apply(r hook.Record) error {
 	return nil
 }
 
-// plans returns all upstreams in the order of their ids, and what could not be
-// read.
-func (c *config) plans() ([]plan, error) {
+// plans returns the upstreams of a part in the order of their ids, the ids of
+// all those of which anything could not be read, and why.
+func (c *config) plans(part hook.UpstreamRange) (all []plan, unreadable map[string]bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	all := make([]plan, 0, len(c.upstreams))
+	index := map[string]plan{}
 	for _, u := range c.upstreams {
-		p := plan{Upstream: u, version: u.Changed, targets: make([]hook.Target, 0, len(c.targets[u.ID]))}
+		if !contains(part, u.ID) {
+			continue
+		}
+		p := plan{Upstream: u, targets: make([]hook.Target, 0, len(c.targets[u.ID])), unreadable: map[string]bool{}}
 		for _, t := range c.targets[u.ID] {
 			p.targets = append(p.targets, t)
-			p.version = max(p.version, t.Changed)
 		}
-		p.count = len(p.targets)
 		slices.SortFunc(p.targets, func(a, b hook.Target) int {
 			return cmp.Or(cmp.Compare(a.CreatedAt, b.CreatedAt), cmp.Compare(a.ID, b.ID))
 		})
-		all = append(all, p)
+		all, index[p.ID] = append(all, p), p
 	}
 	slices.SortFunc(all, func(a, b plan) int { return cmp.Compare(a.ID, b.ID) })
 	var errs []error
-	for _, err := range c.broken {
+	unreadable = make(map[string]bool, len(c.broken))
+	for key, err := range c.broken {
 		errs = append(errs, err)
+		upstream, target, _ := cutKey(key.id)
+		unreadable[upstream] = true
+		if p, ok := index[upstream]; ok {
+			p.unreadable[target] = true
+		}
 	}
-	return all, errors.Join(errs...)
+	return all, unreadable, errors.Join(errs...)
+}
+
+// alive reports whether there is an upstream of that id.
+func (c *config) alive(upstreamID string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.upstreams[upstreamID]
+	return ok
 }
 
 // cutKey splits what two ids, or an id and an address, were joined to.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -71,6 +72,10 @@ func (m *mortal) DeleteProbeState(ctx context.Context, l hook.ProbeLease, addres
 	return m.effect("delete of "+address, func() error { return m.Store.DeleteProbeState(ctx, l, address, now) })
 }
 
+func (m *mortal) DeleteHealthOrder(ctx context.Context, l hook.ProbeLease, id string, now int64) error {
+	return m.effect("delete of an order", func() error { return m.Store.DeleteHealthOrder(ctx, l, id, now) })
+}
+
 func (m *mortal) Send(ctx context.Context, msgs []hook.Message) (failed []int, err error) {
 	err = m.effect("send", func() (err error) {
 		failed, err = m.q.Send(ctx, msgs)
@@ -79,78 +84,144 @@ func (m *mortal) Send(ctx context.Context, msgs []hook.Message) (failed []int, e
 	return failed, err
 }
 
-// TestService_Run_survivesEveryCrash kills a run at each of its effects, before
-// and after, and lets later runs go on: each transition must be told at least
-// once, and always under one id.
-func TestService_Run_survivesEveryCrash(t *testing.T) {
+// everyCrash kills a run at each of its effects, before and after, and lets
+// later runs go on. prepare makes a world for it, check looks at what became of
+// that.
+func everyCrash(t *testing.T, atLeast int, prepare func(w *world), check func(w *world, died string)) {
 	for _, after := range []bool{false, true} {
 		for n := 1; ; n++ {
 			done := false
 			t.Run(fmt.Sprintf("at effect %d, after it: %t", n, after), func(t *testing.T) {
 				w := newWorld(t)
-				one := func(u *hook.Upstream) { u.Active.TCPFailures, u.Active.Successes = 1, 1 }
-				gone := target(upstreamA, "t3", "10.0.0.3:80")
-				w.put(upstream(upstreamA, one), target(upstreamA, "t1", "10.0.0.1:80"), target(upstreamA, "t2", "10.0.0.2:80"), gone, target(upstreamA, "t4", "10.0.0.4:80"))
-				w.put(upstream(upstreamB, one), target(upstreamB, "t5", "10.0.0.5:80"))
-				w.net.set("10.0.0.2:80", refused)
-				w.run()
-				w.wantTold("10.0.0.2:80 unhealthy")
-
-				// One goes down, one comes up, one wavers, one is removed, and
-				// an upstream is removed with an event that was never sent.
-				w.net.set("10.0.0.1:80", refused)
-				w.net.set("10.0.0.2:80", ok)
-				w.net.set("10.0.0.5:80", refused)
-				w.queue.refuse = func(int, hook.Message) error { return errQueue }
-				w.pass(time.Minute)
-				_ = w.service().Run(t.Context())
-				w.queue.refuse = nil
-				w.remove(gone, target(upstreamB, "t5", ""), upstream(upstreamB))
-				w.net.set("10.0.0.2:80", refused)
-				w.net.set("10.0.0.4:80", refused)
-
+				prepare(w)
 				w.pass(time.Minute)
 				m := &mortal{Store: w.store, q: w.queue, n: n, after: after}
-				err := w.service(func(o *healthprobe.Options) { o.Store, o.Queue = m, m }).Run(t.Context())
+				err := w.service(func(o *healthprobe.Options) { o.Store, o.Queue = m, m }).Run(t.Context(), hook.UpstreamRange{})
 				if m.count < n {
 					if err != nil {
 						t.Errorf("a run of %d effects that did not die: %v", m.count, err)
 					}
 					done = true
 				}
-
 				w.pass(71 * time.Second) // the dead one's lease is over
 				for range 3 {
-					w.minute()
+					w.minute() // each another process
 				}
-				got := w.told()
-				slices.Sort(got)
-				want := []string{
-					"10.0.0.1:80 unhealthy",
-					"10.0.0.2:80 healthy", "10.0.0.2:80 unhealthy", "10.0.0.2:80 unhealthy",
-					"10.0.0.4:80 unhealthy", "10.0.0.5:80 unhealthy",
-				}
-				if diff := cmp.Diff(want, got); diff != "" {
-					t.Errorf("died %s; events by id (-want +got):\n%s", m.died, diff)
-				}
-				var states []string
-				for _, s := range w.states(upstreamA) {
-					states = append(states, fmt.Sprintf("%s %s, unsent: %t", s.Address, s.Health, s.Outbox != nil))
-				}
-				slices.Sort(states)
-				if diff := cmp.Diff([]string{"t1/10.0.0.1 unhealthy, unsent: false", "t2/10.0.0.2 unhealthy, unsent: false", "t4/10.0.0.4 unhealthy, unsent: false"}, states); diff != "" {
-					t.Errorf("died %s; states (-want +got):\n%s", m.died, diff)
-				}
-				if left, err := w.store.ProbedUpstreams(t.Context(), w.clock().UnixMilli()); err != nil || !slices.Equal(left, []string{upstreamA}) {
-					t.Errorf("died %s; upstreams with states %q, %v", m.died, left, err)
-				}
+				check(w, m.died)
 			})
 			if done || t.Failed() {
-				if n < 10 {
-					t.Errorf("the scenario has %d effects; it should have many", n)
+				if n < atLeast {
+					t.Errorf("the scenario has %d effects; it should have %d", n, atLeast)
 				}
 				break
 			}
 		}
 	}
+}
+
+// TestService_Run_survivesEveryCrash is of transitions: each must be told at
+// least once, and always under one id.
+func TestService_Run_survivesEveryCrash(t *testing.T) {
+	one := func(u *hook.Upstream) { u.Active.TCPFailures, u.Active.Successes = 1, 1 }
+	everyCrash(t, 10, func(w *world) {
+		gone := target(upstreamA, "t3", "10.0.0.3:80")
+		w.put(upstream(upstreamA, one), target(upstreamA, "t1", "10.0.0.1:80"), target(upstreamA, "t2", "10.0.0.2:80"), gone, target(upstreamA, "t4", "10.0.0.4:80"))
+		w.put(upstream(upstreamB, one), target(upstreamB, "t5", "10.0.0.5:80"))
+		w.net.set("10.0.0.2:80", refused)
+		w.run()
+		w.wantTold("10.0.0.2:80 unhealthy")
+
+		// One goes down, one comes up, one wavers, one is removed, and an
+		// upstream is removed with an event that was never sent.
+		w.net.set("10.0.0.1:80", refused)
+		w.net.set("10.0.0.2:80", ok)
+		w.net.set("10.0.0.5:80", refused)
+		w.queue.refuse = func(int, hook.Message) error { return errQueue }
+		w.pass(time.Minute)
+		_ = w.service().Run(w.t.Context(), hook.UpstreamRange{})
+		w.queue.refuse = nil
+		w.remove(gone, target(upstreamB, "t5", ""), upstream(upstreamB))
+		w.net.set("10.0.0.2:80", refused)
+		w.net.set("10.0.0.4:80", refused)
+	}, func(w *world, died string) {
+		got := w.told()
+		slices.Sort(got)
+		want := []string{
+			"10.0.0.1:80 unhealthy",
+			"10.0.0.2:80 healthy", "10.0.0.2:80 unhealthy", "10.0.0.2:80 unhealthy",
+			"10.0.0.4:80 unhealthy", "10.0.0.5:80 unhealthy",
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			w.t.Errorf("died %s; events by id (-want +got):\n%s", died, diff)
+		}
+		w.wantStored(died, "t1/10.0.0.1 unhealthy", "t2/10.0.0.2 unhealthy", "t4/10.0.0.4 unhealthy")
+	})
+}
+
+// wantStored compares the states of upstreamA, and nothing else may be left.
+func (w *world) wantStored(died string, want ...string) {
+	w.t.Helper()
+	var states []string
+	v := w.view(upstreamA)
+	for _, s := range v.States {
+		states = append(states, s.Address+" "+string(s.Health))
+		if s.Outbox != nil {
+			w.t.Errorf("died %s; the event of %s is unsent", died, s.Address)
+		}
+	}
+	slices.Sort(states)
+	if diff := cmp.Diff(want, states); diff != "" {
+		w.t.Errorf("died %s; states (-want +got):\n%s", died, diff)
+	}
+	if len(v.Orders) > 0 {
+		w.t.Errorf("died %s; orders left: %+v", died, v.Orders)
+	}
+	if left, err := w.store.ProbedUpstreams(w.t.Context(), w.clock().UnixMilli()); err != nil || !slices.Equal(left, []string{upstreamA}) {
+		w.t.Errorf("died %s; upstreams with states %q, %v", died, left, err)
+	}
+}
+
+// TestService_Run_survivesEveryCrash_otherEvents is of what operators order, of
+// reminders and of certificates.
+func TestService_Run_survivesEveryCrash_otherEvents(t *testing.T) {
+	unknown := hook.ProbeResult{Code: 418} // no verdict
+	everyCrash(t, 18, func(w *world) {
+		w.put(upstream(upstreamA, remind(3600), days(14)), target(upstreamA, "t1", "10.0.0.1:80"), target(upstreamA, "t2", "10.0.0.2:80"), target(upstreamA, "t3", "web.example.test:80"))
+		w.dns.set("web.example.test", "10.0.0.3", "10.0.0.4")
+		w.net.set("10.0.0.1:80", refused)
+		w.net.set("10.0.0.3:80", unknown)
+		w.net.set("10.0.0.4:80", unknown)
+		w.run()
+		w.pass(59 * time.Minute)
+		w.run()
+		w.wantTold("10.0.0.1:80 unhealthy")
+		w.shows("10.0.0.2:80", w.clock().Add(time.Hour), ok)
+		w.order(upstreamA, "t3", "", hook.Unhealthy)
+		w.order(upstreamA, "gone", "", hook.Unhealthy)
+		w.order(upstreamA, "t3", "10.0.0.4", hook.Healthy)
+		w.order(upstreamA, "t3", "10.0.0.4", hook.Unhealthy)
+	}, func(w *world, died string) {
+		var got []string
+		for _, s := range w.told() {
+			if !strings.HasPrefix(s, "10.0.0.4:") {
+				got = append(got, s)
+			}
+		}
+		slices.Sort(got)
+		if diff := cmp.Diff([]string{"10.0.0.1:80 unhealthy", "10.0.0.1:80 unhealthy", "10.0.0.2:80 ", "10.0.0.3:80 unhealthy"}, got); diff != "" {
+			w.t.Errorf("died %s; events by id (-want +got):\n%s", died, diff)
+		}
+		// The orders of one address, in their order.
+		got = slices.DeleteFunc(w.told(), func(s string) bool { return !strings.HasPrefix(s, "10.0.0.4:") })
+		if diff := cmp.Diff([]string{"10.0.0.4:80 unhealthy", "10.0.0.4:80 healthy", "10.0.0.4:80 unhealthy"}, got); diff != "" {
+			w.t.Errorf("died %s; events of orders by id (-want +got):\n%s", died, diff)
+		}
+		if n := len(slices.DeleteFunc(w.reminders(), func(s string) bool { return s != "unhealthy 1 since 18:00" })); n != 1 {
+			w.t.Errorf("died %s; %d reminders: %q", died, n, w.reminders())
+		}
+		if n := len(w.certificates()); n != 1 {
+			w.t.Errorf("died %s; %d events of certificates", died, n)
+		}
+		w.wantStored(died, "t1/10.0.0.1 unhealthy", "t2/10.0.0.2 healthy", "t3/10.0.0.3 unhealthy", "t3/10.0.0.4 unhealthy")
+	})
 }

@@ -5,10 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"eventhooks/internal/hook"
 	"eventhooks/internal/message"
 )
+
+// releaseTime is how long a run may take to end its lease when its own time is
+// over.
+const releaseTime = 3 * time.Second
 
 // held is an upstream whose lease a run holds: what may be written, in the
 // order that survives a crash. Its methods return hook.ErrStale, wrapped, when
@@ -16,16 +21,33 @@ import (
 // errs and do not stop the rest.
 type held struct {
 	*run
-	lease hook.ProbeLease
-
-	mu   sync.Mutex
-	errs []error
+	faults
+	lease  hook.ProbeLease
+	leased bool
 }
 
-func (h *held) fail(err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.errs = append(h.errs, err)
+// acquire takes the lease; false when another run holds it.
+func (h *held) acquire(ctx context.Context, id string) (bool, error) {
+	defer take(h.calls)()
+	now := h.o.Now()
+	lease, ok, err := h.o.Store.AcquireProbe(ctx, id, now.UnixMilli(), now.Add(leaseTime).UnixMilli())
+	if err != nil {
+		return false, fmt.Errorf("acquire: %w", err)
+	}
+	h.lease, h.leased = lease, ok
+	return ok, nil
+}
+
+// release writes the summary and ends the lease. Also when the run's time is
+// over: a lease that is not ended keeps the next run out.
+func (h *held) release(ctx context.Context) error {
+	defer take(h.calls)()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
+	defer cancel()
+	if err := h.o.Store.ReleaseProbe(ctx, h.lease, h.o.Now().UnixMilli()); err != nil {
+		return fmt.Errorf("release: %w", err)
+	}
+	return nil
 }
 
 // writeAll calls write for 0 to n-1, several at once.
@@ -35,7 +57,7 @@ func (h *held) writeAll(n int, write func(i int) error) error {
 	var stale error
 	for i := range n {
 		wg.Go(func() {
-			defer take(h.writes)()
+			defer take(h.calls)()
 			mu.Lock()
 			over := stale != nil
 			mu.Unlock()
@@ -79,6 +101,16 @@ func (h *held) drop(ctx context.Context, states []hook.ProbeState) error {
 		}
 		if err := h.o.Store.DeleteProbeState(ctx, h.lease, states[i].Address, h.o.Now().UnixMilli()); err != nil {
 			return fmt.Errorf("forget state of %s: %w", states[i].Address, err)
+		}
+		return nil
+	})
+}
+
+// forget forgets orders.
+func (h *held) forget(ctx context.Context, orderIDs []string) error {
+	return h.writeAll(len(orderIDs), func(i int) error {
+		if err := h.o.Store.DeleteHealthOrder(ctx, h.lease, orderIDs[i], h.o.Now().UnixMilli()); err != nil {
+			return fmt.Errorf("forget order %s: %w", orderIDs[i], err)
 		}
 		return nil
 	})
@@ -144,47 +176,4 @@ func (h *held) sendLeft(ctx context.Context, states []hook.ProbeState) error {
 		}
 	}
 	return h.send(ctx, states)
-}
-
-// bury sends what an upstream that is gone left behind, and forgets its
-// states.
-func (r *run) bury(ctx context.Context, id string) error {
-	now := r.o.Now()
-	lease, ok, err := r.o.Store.AcquireProbe(ctx, id, now.UnixMilli(), now.Add(leaseTime).UnixMilli())
-	if err != nil {
-		return fmt.Errorf("acquire: %w", err)
-	}
-	if !ok {
-		return nil
-	}
-	h := &held{run: r, lease: lease}
-	err = h.bury(ctx, id)
-	if errors.Is(err, hook.ErrStale) {
-		err = nil // another run took over, and does the rest
-	}
-	return errors.Join(append(h.errs, err)...)
-}
-
-func (h *held) bury(ctx context.Context, id string) error {
-	states, err := h.o.Store.ProbeStates(ctx, id, h.o.Now().UnixMilli())
-	if err != nil {
-		return fmt.Errorf("read states: %w", err)
-	}
-	if err := h.sendLeft(ctx, states); err != nil {
-		return err
-	}
-	if err := h.drop(ctx, states); err != nil {
-		return err
-	}
-	h.lease.Summary = nil
-	if err := h.o.Store.ReleaseProbe(ctx, h.lease, h.o.Now().UnixMilli()); err != nil {
-		return fmt.Errorf("release: %w", err)
-	}
-	return nil
-}
-
-// take waits for a place and returns what gives it back.
-func take(places chan struct{}) (free func()) {
-	places <- struct{}{}
-	return func() { <-places }
 }

@@ -12,6 +12,8 @@ import (
 
 const (
 	lookupTimeout = 5 * time.Second
+	// maxLookups is the number of names asked for at once in a run.
+	maxLookups = 256
 	// maxAddresses bounds what one name may stand for.
 	maxAddresses = 64
 )
@@ -19,8 +21,14 @@ const (
 // names resolves each name once in a run, however many targets carry it.
 type names struct {
 	resolver Resolver
-	mu       sync.Mutex
-	seen     map[string]*lookup
+	places   chan struct{}
+
+	mu   sync.Mutex
+	seen map[string]*lookup
+}
+
+func newNames(r Resolver) *names {
+	return &names{resolver: r, places: make(chan struct{}, maxLookups), seen: map[string]*lookup{}}
 }
 
 type lookup struct {
@@ -30,9 +38,8 @@ type lookup struct {
 	took  time.Duration
 }
 
-// find returns the addresses of a host, in order: its IPv4 addresses or, when
-// it has none, its IPv6 addresses. That is Kong's order, and a function
-// without IPv6 would otherwise see half of every such target down.
+// find returns the addresses of a name, in order: its IPv4 and then its IPv6
+// addresses.
 func (n *names) find(ctx context.Context, host string) *lookup {
 	n.mu.Lock()
 	l, known := n.seen[host]
@@ -46,10 +53,7 @@ func (n *names) find(ctx context.Context, host string) *lookup {
 		return l
 	}
 	defer close(l.done)
-	if addr, err := netip.ParseAddr(host); err == nil {
-		l.addrs = []netip.Addr{addr.Unmap()}
-		return l
-	}
+	defer take(n.places)()
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	began := time.Now()
@@ -59,24 +63,17 @@ func (n *names) find(ctx context.Context, host string) *lookup {
 		l.err = lookupError(err)
 		return l
 	}
-	var four, six []netip.Addr
 	for _, a := range found {
-		if a = a.Unmap().WithZone(""); a.Is4() {
-			four = append(four, a)
-		} else if a.IsValid() {
-			six = append(six, a)
+		if a = a.Unmap().WithZone(""); a.IsValid() {
+			l.addrs = append(l.addrs, a)
 		}
 	}
-	if len(four) == 0 {
-		four = six
-	}
-	slices.SortFunc(four, netip.Addr.Compare)
-	four = slices.Compact(four)
-	if len(four) == 0 {
+	slices.SortFunc(l.addrs, netip.Addr.Compare)
+	l.addrs = slices.Compact(l.addrs)
+	l.addrs = l.addrs[:min(len(l.addrs), maxAddresses)]
+	if len(l.addrs) == 0 {
 		l.err = errors.New("name has no address")
-		return l
 	}
-	l.addrs = four[:min(len(four), maxAddresses)]
 	return l
 }
 

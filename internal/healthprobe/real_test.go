@@ -150,7 +150,7 @@ func benchmarkRun(b *testing.B, flap bool) {
 		w.put(all...)
 	}
 	s := w.service()
-	if err := s.Run(b.Context()); err != nil {
+	if err := s.Run(b.Context(), hook.UpstreamRange{}); err != nil {
 		b.Fatal(err)
 	}
 	down := false
@@ -162,7 +162,7 @@ func benchmarkRun(b *testing.B, flap bool) {
 			w.net.everything = down
 			w.net.mu.Unlock()
 		}
-		if err := s.Run(b.Context()); err != nil {
+		if err := s.Run(b.Context(), hook.UpstreamRange{}); err != nil {
 			b.Fatal(err)
 		}
 	}

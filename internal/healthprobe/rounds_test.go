@@ -2,7 +2,6 @@ package healthprobe_test
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -19,6 +18,13 @@ func bubble(t *testing.T, f func(t *testing.T, w *world, real func(*healthprobe.
 		w := newWorld(t)
 		f(t, w, func(o *healthprobe.Options) { o.Now = time.Now })
 	})
+}
+
+// inBubble is a test in which nobody waits for the store.
+func inBubble(f func(t *testing.T, w *world)) func(t *testing.T) {
+	return func(t *testing.T) {
+		bubble(t, func(t *testing.T, w *world, _ func(*healthprobe.Options)) { f(t, w) })
+	}
 }
 
 func every(healthy, unhealthy float64) func(*hook.Upstream) {
@@ -43,7 +49,7 @@ func TestService_Run_goesRoundWithinARun(t *testing.T) {
 		for i := range n {
 			time.Sleep(time.Until(began.Add(time.Duration(i) * time.Minute)))
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			if err := s.Run(ctx); err != nil {
+			if err := s.Run(ctx, hook.UpstreamRange{}); err != nil {
 				t.Errorf("Run: %v", err)
 			}
 			if ctx.Err() != nil {
@@ -68,6 +74,20 @@ func TestService_Run_goesRoundWithinARun(t *testing.T) {
 			w.put(upstream(upstreamA, every(45, 45)), target(upstreamA, "t1", "10.0.0.1:80"))
 			if got, want := minutes(t, w, w.service(real), 3), []float64{0, 45, 90, 135}; !slices.Equal(got, want) {
 				t.Errorf("probed at %v; want %v", got, want)
+			}
+		})
+	})
+	t.Run("with the addresses that a name has then, also in the middle of a run", func(t *testing.T) {
+		bubble(t, func(t *testing.T, w *world, real func(*healthprobe.Options)) {
+			w.put(upstream(upstreamA, every(45, 45)), target(upstreamA, "t1", "web.example.test:80"))
+			w.dns.set("web.example.test", "10.0.0.1")
+			s := w.service(real)
+			minutes(t, w, s, 2)
+			w.dns.set("web.example.test", "10.0.0.2")
+			time.Sleep(time.Minute / 4) // until the next run
+			minutes(t, w, s, 2)
+			if n := len(w.net.of("10.0.0.2:80")); n == 0 {
+				t.Error("the new address was not probed in two minutes")
 			}
 		})
 	})
@@ -113,7 +133,7 @@ func TestService_Run_goesRoundWithinARun(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			if err := w.service(real).Run(ctx); err != nil {
+			if err := w.service(real).Run(ctx, hook.UpstreamRange{}); err != nil {
 				t.Fatal(err)
 			}
 			if n := len(w.net.of("10.0.0.2:80")); n < 50 || n > 60 {
@@ -127,7 +147,7 @@ func TestService_Run_goesRoundWithinARun(t *testing.T) {
 			s := w.service(real, func(o *healthprobe.Options) { o.Period = time.Second })
 			for i := range 20 {
 				began := time.Now()
-				if err := s.Run(t.Context()); err != nil {
+				if err := s.Run(t.Context(), hook.UpstreamRange{}); err != nil {
 					t.Fatal(err)
 				}
 				if took := time.Since(began); took > 0 {
@@ -145,7 +165,7 @@ func TestService_Run_goesRoundWithinARun(t *testing.T) {
 			w.put(upstream(upstreamA, every(2, 2)), target(upstreamA, "t1", "10.0.0.1:80"))
 			s := w.service(real, func(o *healthprobe.Options) { o.Period = time.Second })
 			for range 20 {
-				if err := s.Run(t.Context()); err != nil {
+				if err := s.Run(t.Context(), hook.UpstreamRange{}); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(time.Second)
@@ -157,49 +177,17 @@ func TestService_Run_goesRoundWithinARun(t *testing.T) {
 	})
 }
 
-func TestService_Run_keepsWithinItsTime(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world, real func(*healthprobe.Options)) {
-		all := []any{upstream(upstreamA, every(60, 60), func(u *hook.Upstream) { u.Active.Timeout, u.Active.Concurrency = 10, 2 })}
-		for i := range 20 {
-			all = append(all, target(upstreamA, fmt.Sprintf("t%02d", i), fmt.Sprintf("10.0.0.%d:80", i)))
-			w.net.set(fmt.Sprintf("10.0.0.%d:80", i), hook.ProbeResult{Fault: hook.FaultTimeout})
-		}
-		w.put(all...)
-		w.net.during = func(_ context.Context, p hook.Probe) { time.Sleep(p.Timeout) }
-		s := w.service(real)
-		for run := range 2 {
-			began := time.Now()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			if err := s.Run(ctx); err != nil {
-				t.Fatal(err)
-			}
-			cancel()
-			if took := time.Since(began); took > 55*time.Second {
-				t.Errorf("run %d took %s; want time left to write", run, took)
-			}
-			time.Sleep(time.Until(began.Add(time.Minute)))
-		}
-		// Two at once for 55 s are ten probes a run: those of the second run are
-		// the ones that the first had no time for.
-		for i := range 20 {
-			if n := len(w.net.of(fmt.Sprintf("10.0.0.%d:80", i))); n != 1 {
-				t.Errorf("target %d was probed %d times in two runs; want once", i, n)
-			}
-		}
-	})
-}
-
 func TestService_Run_judgesNothingWhenItIsCutOff(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world, real func(*healthprobe.Options)) {
 		w.put(upstream(upstreamA, every(60, 60), func(u *hook.Upstream) { u.Active.TCPFailures, u.Active.Timeouts = 1, 1 }), target(upstreamA, "t1", "10.0.0.1:80"))
 		ctx, cancel := context.WithCancel(t.Context())
 		w.net.set("10.0.0.1:80", hook.ProbeResult{Fault: hook.FaultTimeout})
 		w.net.during = func(context.Context, hook.Probe) { cancel() }
-		_ = w.service(real).Run(ctx)
+		_ = w.service(real).Run(ctx, hook.UpstreamRange{})
 		w.wantTold()
 		// And it lets go of the upstream, so that the next one need not wait.
 		w.net.during = nil
-		if err := w.service(real).Run(t.Context()); err != nil {
+		if err := w.service(real).Run(t.Context(), hook.UpstreamRange{}); err != nil {
 			t.Fatal(err)
 		}
 		w.wantTold("10.0.0.1:80 unhealthy")

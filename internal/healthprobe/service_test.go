@@ -124,7 +124,7 @@ func TestService_Run_probesWhatIsDue(t *testing.T) {
 		before := w.net.count()
 		s := w.service()
 		for range runs {
-			if err := s.Run(t.Context()); err != nil {
+			if err := s.Run(t.Context(), hook.UpstreamRange{}); err != nil {
 				t.Fatal(err)
 			}
 			w.pass(every)
@@ -207,18 +207,27 @@ func TestService_Run_probesWhatIsDue(t *testing.T) {
 		count(t, w, 2, time.Minute)
 		w.wantTold("10.0.0.1:80 unhealthy", "10.0.0.1:80 healthy")
 	})
+	t.Run("not what another run has just probed, which died before its summary", func(t *testing.T) {
+		w := newWorld(t)
+		w.put(upstream(upstreamA, intervals(300, 300)), target(upstreamA, "t1", "10.0.0.1:80"))
+		w.set(upstreamA, hook.ProbeState{Address: "t1/10.0.0.1", Health: hook.Healthy, ProbedMS: w.clock().UnixMilli()})
+		w.pass(time.Minute)
+		if n := count(t, w, 3, time.Minute); n != 0 {
+			t.Errorf("%d probes; want none before 300 s", n)
+		}
+	})
 	t.Run("by the interval that was just made shorter", func(t *testing.T) {
 		w := newWorld(t)
 		w.put(upstream(upstreamA, intervals(3600, 3600)), target(upstreamA, "t1", "10.0.0.1:80"))
 		s := w.service()
 		for range 3 {
-			if err := s.Run(t.Context()); err != nil {
+			if err := s.Run(t.Context(), hook.UpstreamRange{}); err != nil {
 				t.Fatal(err)
 			}
 			w.pass(time.Minute)
 		}
 		w.put(upstream(upstreamA, intervals(60, 60)))
-		if err := s.Run(t.Context()); err != nil {
+		if err := s.Run(t.Context(), hook.UpstreamRange{}); err != nil {
 			t.Fatal(err)
 		}
 		if n := w.net.count(); n != 2 {
@@ -247,9 +256,11 @@ func TestService_Run_asksAsTheUpstreamSays(t *testing.T) {
 	}), target(upstreamA, "t1", "web1.example.test:8443"))
 	w.put(upstream(upstreamB, func(u *hook.Upstream) { u.Active.Timeout = 0 }),
 		target(upstreamB, "t2", "web1.example.test:80"), target(upstreamB, "t3", "[2001:db8::1]:80"))
+	w.put(upstream("g", func(u *hook.Upstream) { u.Active.Type, u.Active.GRPCService = "grpcs", "shop.Cart" }), target("g", "t4", "web1.example.test:9000"))
 	w.dns.set("web1.example.test", "10.0.0.1")
 	w.run()
 	for address, want := range map[string]hook.Probe{
+		"10.0.0.1:9000": {Type: "grpcs", IP: "10.0.0.1", Port: 9000, Host: "web1.example.test", Path: "/status", VerifyTLS: true, Service: "shop.Cart", Timeout: time.Second},
 		"10.0.0.1:8443": {
 			Type: "https", IP: "10.0.0.1", Port: 8443, Host: "shop.example.test", SNI: "sni.example.test", Path: "/status",
 			Headers: map[string][]string{"X-Probe": {"1"}}, Timeout: 10 * time.Second,
@@ -266,25 +277,77 @@ func TestService_Run_asksAsTheUpstreamSays(t *testing.T) {
 	}
 }
 
-func TestService_Run_writesLittle(t *testing.T) {
+// A clock that was wrong once, here or in another process, holds nothing up.
+func TestService_Run_outlivesAWrongClock(t *testing.T) {
 	w := newWorld(t)
-	w.put(upstream(upstreamA, func(u *hook.Upstream) { u.Active.HealthyInterval = 300 }), target(upstreamA, "t1", "10.0.0.1:80"), target(upstreamA, "t2", "10.0.0.2:80"))
-	store := newCounted(w.store)
-	s := w.service(func(o *healthprobe.Options) { o.Store = store })
-	for i := range 11 {
-		if err := s.Run(t.Context()); err != nil {
+	w.put(upstream(upstreamA), target(upstreamA, "t1", "10.0.0.1:80"))
+	s := w.service()
+	w.pass(400 * 24 * time.Hour)
+	if err := s.Run(t.Context(), hook.UpstreamRange{}); err != nil {
+		t.Fatal(err)
+	}
+	w.pass(-400 * 24 * time.Hour)
+	w.net.set("10.0.0.1:80", refused)
+	for range 2 {
+		w.pass(time.Minute)
+		if err := s.Run(t.Context(), hook.UpstreamRange{}); err != nil {
 			t.Fatal(err)
 		}
-		if i == 0 {
-			if diff := cmp.Diff(map[string]int{"acquire": 1, "put": 2, "release": 1}, store.writes); diff != "" {
-				t.Errorf("the first run wrote (-want +got):\n%s", diff)
-			}
-		}
-		w.pass(time.Minute)
 	}
-	// Runs with nothing due write nothing at all.
-	if diff := cmp.Diff(map[string]int{"acquire": 3, "put": 2, "release": 3}, store.writes); diff != "" {
-		t.Errorf("11 runs wrote (-want +got):\n%s", diff)
+	w.wantTold("10.0.0.1:80 unhealthy")
+	w.net.set("10.0.0.1:80", ok)
+	w.minute()
+	w.minute()
+	w.wantTold("10.0.0.1:80 unhealthy", "10.0.0.1:80 healthy")
+}
+
+func TestService_Run_countsWhatHappened(t *testing.T) {
+	w := newWorld(t)
+	heavy := target(upstreamA, "t3", "10.0.0.3:80")
+	w.put(upstream(upstreamA), target(upstreamA, "t1", "10.0.0.1:80"), target(upstreamA, "t2", "10.0.0.2:80"), heavy)
+	var got map[string]int64
+	count := func(o *healthprobe.Options) { o.Metrics = func(n map[string]int64) { got = n } }
+	want := func(what string, want map[string]int64) {
+		t.Helper()
+		w.minute(count)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
+		}
+	}
+	want("all is well", map[string]int64{"Probes": 3})
+	w.net.set("10.0.0.1:80", refused)
+	w.net.set("10.0.0.3:80", refused)
+	want("a failure", map[string]int64{"Probes": 3, "ProbeFailures": 2})
+	want("down", map[string]int64{"Probes": 3, "ProbeFailures": 2, "TargetsDown": 2, "HealthChanges": 2})
+	heavy.Weight = 0
+	w.put(heavy)
+	want("one still down, one taken out", map[string]int64{"Probes": 2, "ProbeFailures": 1, "TargetsDown": 1})
+	w.order(upstreamA, "t1", "", hook.Unhealthy)
+	want("an order", map[string]int64{"Probes": 2, "ProbeFailures": 1, "TargetsDown": 1})
+	w.net.everything = true
+	w.net.answers = map[string]hook.ProbeResult{}
+	w.minute(count, func(o *healthprobe.Options) {
+		o.SelfCheck = func(context.Context) error { return errors.New("no route") }
+	})
+	if diff := cmp.Diff(map[string]int64{"Probes": 2, "TargetsDown": 1, "ProbesNotJudged": 2}, got); diff != "" {
+		t.Errorf("cut off (-want +got):\n%s", diff)
+	}
+}
+
+func TestService_Run_keepsWhatItCannotRead(t *testing.T) {
+	w := newWorld(t)
+	w.put(upstream(upstreamA), target(upstreamA, "t1", "10.0.0.1:80"), upstream(upstreamB), target(upstreamB, "t2", "10.0.0.2:80"), target(upstreamB, "t3", "10.0.0.3:80"))
+	w.run()
+	// A later version wrote them, and was rolled back.
+	w.put(hook.Record{Kind: hook.KindUpstream, ID: upstreamA, Data: []byte(`{"v":99}`)}, hook.Record{Kind: hook.KindTarget, ID: upstreamB + "/t2", Data: []byte(`{"v":99}`)})
+	for range 3 {
+		w.pass(time.Minute)
+		if err := w.service().Run(t.Context(), hook.UpstreamRange{}); err == nil {
+			t.Error("Run said nothing of what it could not read")
+		}
+	}
+	if a, b := len(w.states(upstreamA)), len(w.states(upstreamB)); a != 1 || b != 2 {
+		t.Errorf("%d and %d states; want 1 and 2", a, b)
 	}
 }
 
@@ -305,7 +368,7 @@ func TestService_Run_remembersForMonths(t *testing.T) {
 }
 
 func TestService_Run_watchesEachAddressOfAName(t *testing.T) {
-	t.Run("each by itself", func(t *testing.T) {
+	t.Run("each by itself, of either kind", func(t *testing.T) {
 		w := newWorld(t)
 		w.put(upstream(upstreamA), target(upstreamA, "t1", "web.example.test:80"))
 		w.dns.set("web.example.test", "10.0.0.2", "10.0.0.1", "10.0.0.1", "2001:db8::1")
@@ -318,17 +381,34 @@ func TestService_Run_watchesEachAddressOfAName(t *testing.T) {
 			got = append(got, s.Address+" "+string(s.Health))
 		}
 		slices.Sort(got)
-		if diff := cmp.Diff([]string{"t1/10.0.0.1 healthy", "t1/10.0.0.2 unhealthy"}, got); diff != "" {
+		if diff := cmp.Diff([]string{"t1/10.0.0.1 healthy", "t1/10.0.0.2 unhealthy", "t1/2001:db8::1 healthy"}, got); diff != "" {
 			t.Errorf("states (-want +got):\n%s", diff)
 		}
 	})
-	t.Run("IPv6 when there is no IPv4", func(t *testing.T) {
+	t.Run("an address without a road from here is no failure, and says so", func(t *testing.T) {
+		w := newWorld(t)
+		w.put(upstream(upstreamA, func(u *hook.Upstream) { u.Active.TCPFailures = 1 }), target(upstreamA, "t1", "web.example.test:80"))
+		w.dns.set("web.example.test", "10.0.0.1", "2001:db8::1")
+		w.net.set("[2001:db8::1]:80", hook.ProbeResult{Fault: hook.FaultNoRoute, Reason: "no route to IPv6 addresses from here"})
+		for range 3 {
+			w.minute()
+		}
+		w.wantTold()
+		if s := w.summary(upstreamA).Targets; len(s) != 2 || s[1].Result != "ignored" || s[1].Health != "" || s[1].Reason != "no route to IPv6 addresses from here" {
+			t.Errorf("summary %+v", s)
+		}
+	})
+	t.Run("at most 64 of one name", func(t *testing.T) {
 		w := newWorld(t)
 		w.put(upstream(upstreamA), target(upstreamA, "t1", "web.example.test:80"))
-		w.dns.set("web.example.test", "2001:db8::1", "2001:db8::2")
+		var all []string
+		for i := range 100 {
+			all = append(all, fmt.Sprintf("10.0.0.%d", i))
+		}
+		w.dns.set("web.example.test", all...)
 		w.run()
-		if n := w.net.count(); n != 2 {
-			t.Errorf("%d probes; want 2", n)
+		if n := w.net.count(); n != 64 {
+			t.Errorf("%d probes; want 64", n)
 		}
 	})
 	t.Run("an address that is gone is forgotten, a new one begins anew", func(t *testing.T) {
@@ -346,7 +426,7 @@ func TestService_Run_watchesEachAddressOfAName(t *testing.T) {
 			t.Errorf("states %+v", s)
 		}
 	})
-	t.Run("a name that does not resolve is no verdict, and what was known stays", func(t *testing.T) {
+	t.Run("a name that does not resolve is no verdict, and what was known goes on being probed", func(t *testing.T) {
 		w := newWorld(t)
 		w.put(upstream(upstreamA), target(upstreamA, "t1", "web.example.test:80"), target(upstreamA, "t2", "10.0.0.9:80"))
 		w.dns.set("web.example.test", "10.0.0.1")
@@ -360,13 +440,38 @@ func TestService_Run_watchesEachAddressOfAName(t *testing.T) {
 		if len(s.Targets) != 2 || s.Targets[0].DNSError != "name does not resolve" || s.Targets[0].Health != "healthy" || s.Targets[0].NextMS == 0 || s.Targets[1].DNSError != "" {
 			t.Errorf("summary %+v", s.Targets)
 		}
-		w.dns.err = nil
+		if n := len(w.net.of("10.0.0.1:80")); n != 4 {
+			t.Errorf("%d probes of the address that was known; want 4", n)
+		}
 		w.net.set("10.0.0.1:80", refused)
 		w.minute()
 		w.minute()
-		w.wantTold("10.0.0.1:80 unhealthy")
+		w.wantTold("10.0.0.1:80 unhealthy") // although the name is still away
+		w.dns.err = nil
+		w.minute()
 		if s := w.summary(upstreamA); s.Targets[0].DNSError != "" {
 			t.Errorf("summary %+v; want no DNS error any more", s.Targets[0])
+		}
+	})
+	t.Run("a target that was given another name has none of the old one's addresses", func(t *testing.T) {
+		w := newWorld(t)
+		w.put(upstream(upstreamA), target(upstreamA, "t1", "web.example.test:80"))
+		w.dns.set("web.example.test", "10.0.0.1")
+		w.run()
+		w.put(target(upstreamA, "t1", "other.example.test:80"))
+		w.dns.err = &net.DNSError{Err: "no such host", IsNotFound: true}
+		w.minute()
+		if n := w.net.count(); n != 1 {
+			t.Errorf("%d probes; want only the first name's", n)
+		}
+		if s := w.summary(upstreamA).Targets; len(s) != 1 || s[0].IP != "" || s[0].DNSError == "" {
+			t.Errorf("summary %+v; want a name without an address", s)
+		}
+		w.dns.err = nil
+		w.dns.set("other.example.test", "10.0.0.2")
+		w.minute()
+		if s := w.states(upstreamA); len(s) != 1 || s[0].Address != "t1/10.0.0.2" {
+			t.Errorf("states %+v", s)
 		}
 	})
 	t.Run("a name that never resolved has an entry without an address", func(t *testing.T) {
@@ -474,17 +579,19 @@ func TestService_Run_doubtsItself(t *testing.T) {
 		w.minute(check)
 		w.wantTold("10.0.0.1:80 unhealthy")
 	})
-	t.Run("what the rules refuse is no proof of anything", func(t *testing.T) {
-		w := fresh(t)
-		w.put(target(upstreamB, "t3", "10.0.0.3:80"))
-		w.net.set("10.0.0.1:80", refused)
-		w.net.set("10.0.0.2:80", refused)
-		w.net.set("10.0.0.3:80", hook.ProbeResult{Fault: hook.FaultBlocked})
-		checkErr = errors.New("no route")
-		w.minute(check)
-		w.wantTold()
-		if checks != 1 {
-			t.Errorf("%d checks; want 1", checks)
+	t.Run("what the rules refuse, or no road leads to, is no proof of anything", func(t *testing.T) {
+		for _, fault := range []hook.ProbeFault{hook.FaultBlocked, hook.FaultNoRoute} {
+			w := fresh(t)
+			w.put(target(upstreamB, "t3", "10.0.0.3:80"))
+			w.net.set("10.0.0.1:80", refused)
+			w.net.set("10.0.0.2:80", refused)
+			w.net.set("10.0.0.3:80", hook.ProbeResult{Fault: fault})
+			checkErr = errors.New("no route")
+			w.minute(check)
+			w.wantTold()
+			if checks != 1 {
+				t.Errorf("%d checks; want 1", checks)
+			}
 		}
 	})
 }
@@ -498,7 +605,7 @@ func TestService_Run_sharesOneStore(t *testing.T) {
 			var wg sync.WaitGroup
 			for range 4 {
 				wg.Go(func() {
-					if err := w.service().Run(t.Context()); err != nil {
+					if err := w.service().Run(t.Context(), hook.UpstreamRange{}); err != nil {
 						t.Error(err)
 					}
 				})
@@ -512,11 +619,12 @@ func TestService_Run_sharesOneStore(t *testing.T) {
 	})
 	t.Run("who finds it taken leaves it alone", func(t *testing.T) {
 		w := newWorld(t)
-		w.put(upstream(upstreamA), target(upstreamA, "t1", "10.0.0.1:80"))
+		w.put(upstream(upstreamA, func(u *hook.Upstream) { u.Active.TCPFailures = 1 }), target(upstreamA, "t1", "10.0.0.1:80"))
+		w.net.set("10.0.0.1:80", refused)
 		entered, leave := make(chan struct{}), make(chan struct{})
-		w.net.during = func(context.Context, hook.Probe) { close(entered); <-leave }
+		w.queue.refuse = func(int, hook.Message) error { close(entered); <-leave; return nil }
 		done := make(chan error)
-		go func() { done <- w.service().Run(t.Context()) }()
+		go func() { done <- w.service().Run(t.Context(), hook.UpstreamRange{}) }() // holds the lease while it sends
 		<-entered
 		w.pass(69 * time.Second)
 		w.run()
@@ -527,6 +635,51 @@ func TestService_Run_sharesOneStore(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+	})
+	t.Run("who finds it taken does not even probe", func(t *testing.T) {
+		w := newWorld(t)
+		w.put(upstream(upstreamA), target(upstreamA, "t1", "10.0.0.1:80"))
+		now := w.clock().UnixMilli()
+		if _, free, err := w.store.AcquireProbe(t.Context(), upstreamA, now, now+70_000); !free || err != nil {
+			t.Fatal(free, err)
+		}
+		w.minute()
+		if n := w.net.count(); n != 0 {
+			t.Errorf("%d probes; want none", n)
+		}
+		w.minute()
+		if n := w.net.count(); n != 1 {
+			t.Errorf("%d probes once it was free; want 1", n)
+		}
+	})
+	t.Run("who stood still judges nothing by what it saw before", func(t *testing.T) {
+		w := newWorld(t)
+		w.put(upstream(upstreamA, func(u *hook.Upstream) { u.Active.TCPFailures = 1 }), target(upstreamA, "t1", "10.0.0.1:80"))
+		w.net.set("10.0.0.1:80", refused)
+		w.net.during = func(context.Context, hook.Probe) { w.pass(2 * time.Minute) }
+		w.run()
+		w.wantTold()
+		w.net.during = nil
+		w.minute()
+		w.wantTold("10.0.0.1:80 unhealthy")
+	})
+	t.Run("who cannot read under its lease gives it back, with what was stored", func(t *testing.T) {
+		w := newWorld(t)
+		w.put(upstream(upstreamA, func(u *hook.Upstream) { u.Active.TCPFailures = 1 }), target(upstreamA, "t1", "10.0.0.1:80"))
+		w.run()
+		before := w.summary(upstreamA)
+		w.net.set("10.0.0.1:80", refused)
+		w.pass(time.Minute)
+		store := &readsOnce{Store: w.store, err: errors.New("throttled")}
+		if err := w.service(withStore(store)).Run(t.Context(), hook.UpstreamRange{}); !errors.Is(err, store.err) {
+			t.Errorf("Run = %v; want the store's error", err)
+		}
+		if diff := cmp.Diff(before, w.summary(upstreamA)); diff != "" {
+			t.Errorf("summary (-before +after):\n%s", diff)
+		}
+		w.pass(time.Second)
+		w.run()
+		w.wantTold("10.0.0.1:80 unhealthy")
 	})
 	t.Run("who is late writes nothing any more", func(t *testing.T) {
 		w := newWorld(t)
@@ -543,7 +696,7 @@ func TestService_Run_sharesOneStore(t *testing.T) {
 		}
 		w.pass(time.Minute)
 		done := make(chan error)
-		go func() { done <- w.service().Run(t.Context()) }() // reads refused, and then sleeps
+		go func() { done <- w.service().Run(t.Context(), hook.UpstreamRange{}) }() // reads refused, and then sleeps
 		<-entered
 		w.pass(71 * time.Second)
 		w.run() // takes over and tells
@@ -571,13 +724,13 @@ func TestService_Run_losesNoEvent(t *testing.T) {
 		w.net.set("10.0.0.1:80", refused)
 		w.queue.refuse = func(int, hook.Message) error { return errQueue }
 		w.pass(time.Minute)
-		if err := w.service().Run(t.Context()); !errors.Is(err, errQueue) || !strings.Contains(err.Error(), upstreamA) {
+		if err := w.service().Run(t.Context(), hook.UpstreamRange{}); !errors.Is(err, errQueue) || !strings.Contains(err.Error(), upstreamA) {
 			t.Errorf("Run = %v; want the queue's error with the upstream's id", err)
 		}
 		probes := w.net.count()
 		w.net.set("10.0.0.1:80", ok) // it recovers before the first event is out
 		w.pass(time.Minute)
-		if err := w.service().Run(t.Context()); err == nil {
+		if err := w.service().Run(t.Context(), hook.UpstreamRange{}); err == nil {
 			t.Error("Run with the queue away succeeded")
 		}
 		if w.net.count() != probes {
@@ -604,7 +757,7 @@ func TestService_Run_losesNoEvent(t *testing.T) {
 			}
 			return nil
 		}
-		if err := w.service().Run(t.Context()); !errors.Is(err, errQueue) {
+		if err := w.service().Run(t.Context(), hook.UpstreamRange{}); !errors.Is(err, errQueue) {
 			t.Errorf("Run = %v", err)
 		}
 		if n := len(w.told()); n != 70 {
@@ -622,10 +775,10 @@ func TestService_Run_losesNoEvent(t *testing.T) {
 		w.put(upstream(upstreamA, down), one, target(upstreamA, "t2", "10.0.0.2:80"))
 		w.net.set("10.0.0.1:80", refused)
 		w.queue.refuse = func(int, hook.Message) error { return errQueue }
-		_ = w.service().Run(t.Context())
+		_ = w.service().Run(t.Context(), hook.UpstreamRange{})
 		w.remove(one)
 		w.pass(time.Minute)
-		_ = w.service().Run(t.Context())
+		_ = w.service().Run(t.Context(), hook.UpstreamRange{})
 		if s := w.states(upstreamA); len(s) != 2 {
 			t.Errorf("states %+v; want the unsent event kept", s)
 		}
@@ -642,7 +795,7 @@ func TestService_Run_losesNoEvent(t *testing.T) {
 		w.put(upstream(upstreamA, down), one)
 		w.net.set("10.0.0.1:80", refused)
 		w.queue.refuse = func(int, hook.Message) error { return errQueue }
-		_ = w.service().Run(t.Context())
+		_ = w.service().Run(t.Context(), hook.UpstreamRange{})
 		w.remove(one, upstream(upstreamA))
 		w.queue.refuse = nil
 		w.minute()
@@ -660,7 +813,7 @@ func TestService_Run_losesNoEvent(t *testing.T) {
 		w.put(upstream(upstreamA, down), target(upstreamA, "t1", "10.0.0.1:80"))
 		w.net.set("10.0.0.1:80", refused)
 		w.queue.refuse = func(int, hook.Message) error { return errQueue }
-		_ = w.service().Run(t.Context())
+		_ = w.service().Run(t.Context(), hook.UpstreamRange{})
 		w.put(upstream(upstreamA, down, func(u *hook.Upstream) { u.Active.HealthyInterval, u.Active.UnhealthyInterval = 0, 0 }))
 		w.queue.refuse = nil
 		w.minute()
@@ -676,7 +829,7 @@ func TestService_Run_goesOnAfterErrors(t *testing.T) {
 	w.net.set("10.0.0.1:80", refused)
 	w.net.set("10.0.0.2:80", refused)
 	store := &failing{Store: w.store, upstream: upstreamA, err: errors.New("throttled")}
-	err := w.service(func(o *healthprobe.Options) { o.Store = store }).Run(t.Context())
+	err := w.service(func(o *healthprobe.Options) { o.Store = store }).Run(t.Context(), hook.UpstreamRange{})
 	for _, want := range []string{"throttled", "upstream " + upstreamA, "later", "form 99"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Run = %v; want it to name %q", err, want)
@@ -699,41 +852,17 @@ func (f *failing) AcquireProbe(ctx context.Context, id string, now, until int64)
 	return f.Store.AcquireProbe(ctx, id, now, until)
 }
 
-func TestService_Run_boundsWhatItDoesAtOnce(t *testing.T) {
-	for _, tt := range []struct {
-		name        string
-		concurrency int64
-		upstreams   int
-		want        int
-	}{
-		{"by the upstream's own limit", 3, 1, 3},
-		{"and by that of all together", 100, 2, 64},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t)
-			for u := range tt.upstreams {
-				id := fmt.Sprintf("u%d", u)
-				all := []any{upstream(id, func(u *hook.Upstream) { u.Active.Concurrency = tt.concurrency })}
-				for i := range 100 {
-					all = append(all, target(id, fmt.Sprintf("t%03d", i), fmt.Sprintf("10.0.%d.%d:80", u, i)))
-				}
-				w.put(all...)
-			}
-			// Probes are held until as many as may are under way, and some more
-			// could have come.
-			full := make(chan struct{})
-			w.net.during = func(context.Context, hook.Probe) {
-				w.net.mu.Lock()
-				if w.net.flying == tt.want && w.net.total == tt.want {
-					close(full)
-				}
-				w.net.mu.Unlock()
-				<-full
-			}
-			w.run()
-			if w.net.top != tt.want || w.net.total != 100*tt.upstreams {
-				t.Errorf("%d of %d probes at once; want %d of %d", w.net.top, w.net.total, tt.want, 100*tt.upstreams)
-			}
-		})
+// readsOnce can be read once.
+type readsOnce struct {
+	healthprobe.Store
+	err  error
+	read bool
+}
+
+func (r *readsOnce) Probes(ctx context.Context, id string, now int64) (hook.ProbeView, error) {
+	if r.read {
+		return hook.ProbeView{}, r.err
 	}
+	r.read = true
+	return r.Store.Probes(ctx, id, now)
 }

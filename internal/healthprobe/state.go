@@ -1,8 +1,10 @@
 package healthprobe
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
+	"unicode/utf8"
 
 	"eventhooks/internal/hook"
 	"eventhooks/internal/record"
@@ -34,19 +36,26 @@ func (o outcome) result() string {
 // words. A status in both lists is a success and one in neither is ignored, as
 // in Kong.
 func judge(r hook.ProbeResult, c hook.ActiveCheck) (outcome, string) {
+	why := cutText(r.Reason)
 	switch r.Fault {
 	case hook.FaultTCP:
-		return tcpFailure, r.Reason
+		return tcpFailure, why
 	case hook.FaultTimeout:
-		return timeoutFailure, r.Reason
+		return timeoutFailure, why
 	case hook.FaultHTTP:
-		return httpFailure, r.Reason
+		return httpFailure, why
 	case hook.FaultNone:
-	default: // blocked, and whatever a later prober may report: not the target's doing
-		return ignored, r.Reason
+	default: // blocked, without a route, and whatever a later prober may report: not the target's doing
+		return ignored, why
 	}
-	if c.Type == typeTCP {
+	switch c.Type {
+	case typeTCP:
 		return success, "connected"
+	case typeGRPC, typeGRPCS:
+		if r.Serving == serving {
+			return success, cmp.Or(why, "SERVING")
+		}
+		return httpFailure, cmp.Or(why, "not SERVING but status "+strconv.Itoa(r.Serving))
 	}
 	status := "status " + strconv.Itoa(r.Code)
 	switch code := int64(r.Code); {
@@ -58,6 +67,23 @@ func judge(r hook.ProbeResult, c hook.ActiveCheck) (outcome, string) {
 	return ignored, status + " is neither in healthy.http_statuses nor in unhealthy.http_statuses"
 }
 
+// serving is SERVING of grpc.health.v1's ServingStatus.
+const serving = 1
+
+// maxReason bounds the reason of a result, in bytes: what a summary holds whole.
+const maxReason = 250
+
+func cutText(s string) string {
+	if len(s) <= maxReason {
+		return s
+	}
+	cut := maxReason
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "…"
+}
+
 // up reports whether a target in that state takes traffic. A target without a
 // verdict does: Kong's targets start healthy.
 func up(h hook.Health) bool { return h != hook.Unhealthy && h != hook.MostlyUnhealthy }
@@ -66,6 +92,9 @@ func up(h hook.Health) bool { return h != hook.Unhealthy && h != hook.MostlyUnhe
 // outcome, and what is to be told: hook.Healthy or hook.Unhealthy on a change
 // between up and down, "" otherwise. So a target that wavers without reaching
 // a threshold is not spoken of, and neither is a new one that is up.
+//
+// SinceMS is since when the target is up, or down, which wavering does not
+// change.
 //
 // A limit of 0 means that its kind of outcome changes nothing; the one
 // exception is the first success of a new target, which makes it healthy.
@@ -101,11 +130,12 @@ func step(s hook.ProbeState, o outcome, c hook.ActiveCheck, nowMS int64) (next h
 			next.Health = hook.MostlyHealthy
 		}
 	}
-	if next.Health != s.Health {
-		next.SinceMS = nowMS
-	}
-	if up(next.Health) != up(s.Health) {
+	switch {
+	case up(next.Health) != up(s.Health):
 		tell = next.Health
+		next.SinceMS, next.Reminded, next.RemindedMS = nowMS, 0, 0
+	case s.Health == "" && next.Health != "":
+		next.SinceMS = nowMS
 	}
 	return next, tell
 }

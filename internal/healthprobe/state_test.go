@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"pgregory.net/rapid"
 
@@ -163,7 +164,8 @@ func TestStep_everyTransition(t *testing.T) {
 		if short(got) != r.want || tell != r.tell {
 			t.Errorf("%s, then %c = %s, tell %q; want %s, tell %q", short(s), r.in, short(got), tell, r.want, r.tell)
 		}
-		if since := got.SinceMS; (since == 7) != (got.Health != r.from) || got.Address != s.Address {
+		// Wavering does not change since when a target is up, or down.
+		if since := got.SinceMS; (since == 7) != (tell != "" || r.from == "" && got.Health != "") || got.Address != s.Address {
 			t.Errorf("%s, then %c: since %d, address %q", short(s), r.in, since, got.Address)
 		}
 		for _, letter := range "ib" {
@@ -195,6 +197,31 @@ func TestJudge_everyStatus(t *testing.T) {
 	}
 	if got, reason := healthprobe.Judge(hook.ProbeResult{Fault: hook.FaultTCP, Reason: "connection refused"}, c); got != record.ResultFailure || reason != "connection refused" {
 		t.Errorf("Judge of a refusal = %s, %q", got, reason)
+	}
+	if got, reason := healthprobe.Judge(hook.ProbeResult{Fault: hook.FaultNoRoute, Reason: "no route"}, c); got != record.ResultIgnored || reason != "no route" {
+		t.Errorf("Judge of no route = %s, %q", got, reason)
+	}
+	for _, kind := range []string{"grpc", "grpcs"} {
+		c.Type = kind
+		for serving := range 5 {
+			want := record.ResultFailure
+			if serving == 1 {
+				want = record.ResultSuccess
+			}
+			got, reason := healthprobe.Judge(hook.ProbeResult{Code: 200, Serving: serving}, c)
+			if got != want || !strings.Contains(reason, "SERVING") {
+				t.Errorf("Judge of %s, serving %d = %s, %q; want %s", kind, serving, got, reason, want)
+			}
+			if _, reason := healthprobe.Judge(hook.ProbeResult{Serving: serving, Reason: "in words"}, c); reason != "in words" {
+				t.Errorf("reason %q; want the prober's", reason)
+			}
+		}
+		if got, reason := healthprobe.Judge(hook.ProbeResult{Fault: hook.FaultHTTP, Reason: "grpc-status 12"}, c); got != record.ResultFailure || reason != "grpc-status 12" {
+			t.Errorf("Judge of %s's fault = %s, %q", kind, got, reason)
+		}
+	}
+	if _, reason := healthprobe.Judge(hook.ProbeResult{Fault: hook.FaultTCP, Reason: strings.Repeat("ä", 1000)}, c); len(reason) > 300 || !utf8.ValidString(reason) {
+		t.Errorf("a reason of %d bytes", len(reason))
 	}
 	if got, _ := healthprobe.Judge(hook.ProbeResult{Fault: "of a later version"}, c); got != record.ResultIgnored {
 		t.Errorf("Judge of an unknown fault = %s; want ignored", got)

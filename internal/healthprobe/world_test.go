@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"eventhooks/internal/boltstore"
+	"eventhooks/internal/eventid"
 	"eventhooks/internal/healthprobe"
 	"eventhooks/internal/hook"
 	"eventhooks/internal/message"
@@ -33,6 +34,8 @@ type world struct {
 	queue *queue
 	net   *network
 	dns   *dns
+
+	orders *eventid.Generator // of orders' ids
 
 	mu  sync.Mutex
 	now time.Time
@@ -103,7 +106,7 @@ func (w *world) service(change ...func(*healthprobe.Options)) *healthprobe.Servi
 // run runs a fresh process once; it must not fail.
 func (w *world) run(change ...func(*healthprobe.Options)) {
 	w.t.Helper()
-	if err := w.service(change...).Run(w.t.Context()); err != nil {
+	if err := w.service(change...).Run(w.t.Context(), hook.UpstreamRange{}); err != nil {
 		w.t.Fatalf("Run: %v", err)
 	}
 }
@@ -113,6 +116,11 @@ func (w *world) minute(change ...func(*healthprobe.Options)) {
 	w.t.Helper()
 	w.pass(time.Minute)
 	w.run(change...)
+}
+
+// withStore gives a service another store.
+func withStore(s healthprobe.Store) func(*healthprobe.Options) {
+	return func(o *healthprobe.Options) { o.Store = s }
 }
 
 func upstream(id string, change ...func(*hook.Upstream)) hook.Upstream {
@@ -179,11 +187,7 @@ func (w *world) remove(entities ...any) {
 
 func (w *world) summary(upstreamID string) record.Summary {
 	w.t.Helper()
-	data, err := w.store.ProbeSummary(w.t.Context(), upstreamID, w.clock().UnixMilli())
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	s, err := record.DecodeSummary(data)
+	s, err := record.DecodeSummary(w.view(upstreamID).Summary)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -192,11 +196,16 @@ func (w *world) summary(upstreamID string) record.Summary {
 
 func (w *world) states(upstreamID string) []hook.ProbeState {
 	w.t.Helper()
-	s, err := w.store.ProbeStates(w.t.Context(), upstreamID, w.clock().UnixMilli())
+	return w.view(upstreamID).States
+}
+
+func (w *world) view(upstreamID string) hook.ProbeView {
+	w.t.Helper()
+	v, err := w.store.Probes(w.t.Context(), upstreamID, w.clock().UnixMilli())
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return s
+	return v
 }
 
 // told returns the events on the queue as "ip:port health", each id once, in
@@ -221,6 +230,17 @@ func (w *world) told() []string {
 		all = append(all, fmt.Sprintf("%s:%d %s", d.IP, d.Port, d.Health))
 	}
 	return all
+}
+
+// wantHealth is wantTold of those events that are not of certificates, in any
+// order; "" for none.
+func (w *world) wantHealth(want ...string) {
+	w.t.Helper()
+	got := slices.DeleteFunc(w.told(), func(s string) bool { return strings.HasSuffix(s, " ") })
+	slices.Sort(got)
+	if !slices.Equal(got, slices.DeleteFunc(want, func(s string) bool { return s == "" })) {
+		w.t.Errorf("told %q; want %q", got, want)
+	}
 }
 
 func (w *world) wantTold(want ...string) {
@@ -282,6 +302,7 @@ type network struct {
 	during      func(ctx context.Context, p hook.Probe)
 	flying, top int
 	everything  bool // refuses
+	hangs       bool // everything does
 }
 
 var (
@@ -328,6 +349,8 @@ func (n *network) Probe(ctx context.Context, p hook.Probe) hook.ProbeResult {
 	switch {
 	case n.everything:
 		return refused
+	case n.hangs && !known:
+		return hook.ProbeResult{Fault: hook.FaultTimeout}
 	case !known:
 		return ok
 	}
@@ -364,7 +387,7 @@ func (d *dns) LookupNetIP(_ context.Context, network, host string) ([]netip.Addr
 	return d.names[host], nil
 }
 
-// counted counts the writes that reach a store.
+// counted counts the reads and writes of probes that reach a store.
 type counted struct {
 	healthprobe.Store
 	mu     sync.Mutex
@@ -377,6 +400,25 @@ func (c *counted) note(what string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.writes[what]++
+}
+
+// taken returns what was counted, and begins anew.
+func (c *counted) taken() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := c.writes
+	c.writes = map[string]int{}
+	return all
+}
+
+func (c *counted) Probes(ctx context.Context, id string, now int64) (hook.ProbeView, error) {
+	c.note("read")
+	return c.Store.Probes(ctx, id, now)
+}
+
+func (c *counted) DeleteHealthOrder(ctx context.Context, l hook.ProbeLease, id string, now int64) error {
+	c.note("forget")
+	return c.Store.DeleteHealthOrder(ctx, l, id, now)
 }
 
 func (c *counted) AcquireProbe(ctx context.Context, id string, now, until int64) (hook.ProbeLease, bool, error) {

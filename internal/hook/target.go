@@ -74,7 +74,7 @@ const (
 type ProbeState struct {
 	Address string // target id + "/" + the address that was dialled
 	Health  Health // "" before the first verdict
-	SinceMS int64  // when Health was last entered
+	SinceMS int64  // since when Health is up, or down: wavering does not count
 	Success int64  // the four counters of the state machine
 	HTTP    int64
 	TCP     int64

@@ -114,16 +114,6 @@ func region(arn string) string {
 	return parts[3]
 }
 
-// Schedule returns a Lambda handler that runs a service whenever its schedule
-// invokes the function; what the event says does not matter. A panic is an
-// error, and the process goes on.
-func Schedule(run func(context.Context) error) func(context.Context, json.RawMessage) error {
-	return func(ctx context.Context, _ json.RawMessage) (err error) {
-		defer recovered(ctx, &err)
-		return run(ctx)
-	}
-}
-
 // recovered turns a panic into the invocation's error.
 func recovered(ctx context.Context, err *error) {
 	if p := recover(); p != nil {

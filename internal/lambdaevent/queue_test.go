@@ -125,25 +125,6 @@ func TestSQSEvent(t *testing.T) {
 	}
 }
 
-func TestSchedule(t *testing.T) {
-	for _, raw := range []string{`{}`, `null`, string(readSample(t, "healthprobe-schedule.json"))} {
-		ran := 0
-		err := lambdaevent.Schedule(func(context.Context) error { ran++; return nil })(t.Context(), json.RawMessage(raw))
-		if err != nil || ran != 1 {
-			t.Errorf("%s: ran %d times, %v; want once", raw, ran, err)
-		}
-	}
-	t.Run("a failed run is an error, so is a panic", func(t *testing.T) {
-		quiet(t)
-		if err := lambdaevent.Schedule(noSweep)(t.Context(), nil); err == nil {
-			t.Error("no error; want one")
-		}
-		if err := lambdaevent.Schedule(func(context.Context) error { panic("x") })(t.Context(), nil); err == nil {
-			t.Error("no error; want one")
-		}
-	})
-}
-
 func TestAdmin(t *testing.T) {
 	noMint := func(context.Context, json.RawMessage) (any, error) { panic("minted") }
 	noHTTP := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("served") })
@@ -212,7 +193,7 @@ func TestAdmin(t *testing.T) {
 
 // No event, however odd, makes a handler panic: Lambda would end the process.
 func FuzzHandlers(f *testing.F) {
-	for _, name := range []string{"ingest-post.json", "admin-create-hook.json", "admin-create-token.json", "deliver-sqs.json", "deliver-sweep.json", "healthprobe-schedule.json"} {
+	for _, name := range []string{"ingest-post.json", "admin-create-hook.json", "admin-create-token.json", "deliver-sqs.json", "deliver-sweep.json", "healthprobe-schedule.json", "healthprobe-part.json"} {
 		raw, err := os.ReadFile("../../events/" + name)
 		if err != nil {
 			f.Fatal(err)
@@ -231,8 +212,10 @@ func FuzzHandlers(f *testing.F) {
 		}
 		return failed
 	}, func(context.Context) error { return nil })
+	run := lambdaevent.Probe(func(context.Context, hook.UpstreamRange) error { return nil })
+	probe := func(ctx context.Context, raw json.RawMessage) (any, error) { return nil, run(ctx, raw) }
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		for name, handle := range map[string]func(context.Context, json.RawMessage) (any, error){"admin": admin, "deliver": deliver} {
+		for name, handle := range map[string]func(context.Context, json.RawMessage) (any, error){"admin": admin, "deliver": deliver, "probe": probe} {
 			out, err := handle(t.Context(), raw)
 			if err != nil {
 				if strings.Contains(err.Error(), "panic") {

@@ -281,7 +281,7 @@ func (s *System) start(ctx context.Context) error {
 	s.poll(run, s.events, freshConcurrency, deliverEvent)
 	s.poll(run, s.retry, retryConcurrency, deliverEvent)
 	s.every(run, "sweep", sweepEvery, dl.Sweep)
-	s.every(run, "healthprobe", s.o.ProbeEvery, hp.Run)
+	s.every(run, "healthprobe", s.o.ProbeEvery, func(ctx context.Context) error { return hp.Run(ctx, hook.UpstreamRange{}) })
 	s.every(run, "expire", expireEvery, s.store.Expire)
 
 	s.server = &http.Server{

@@ -53,7 +53,7 @@ type TargetSummary struct {
 	Hostname string `json:"hostname"`
 
 	Health  string `json:"health,omitempty"`   // a hook.Health; "" before the first verdict
-	SinceMS int64  `json:"since_ms,omitempty"` // when Health was entered
+	SinceMS int64  `json:"since_ms,omitempty"` // as hook.ProbeState.SinceMS
 	// The four counters of the state machine.
 	Successes    int64 `json:"successes,omitempty"`
 	HTTPFailures int64 `json:"http_failures,omitempty"`

@@ -83,7 +83,8 @@ type Function struct {
 	Timeout      time.Duration
 	MemoryMB     int
 	// Environment says, for each setting, the logical id of what it refers
-	// to: a table (its name), a queue (its URL) or a parameter (its value).
+	// to: a table (its name), a queue (its URL), a parameter (its value), or
+	// CloudFormation's own AWS::URLSuffix.
 	Environment map[string]string
 	Routes      []Route
 	Sources     []Source
@@ -99,6 +100,18 @@ type Function struct {
 type Permission struct {
 	Action   string // "dynamodb:Query"
 	Resource string // logical id, or "ConfigTable/index/changed"
+	// Keys are the partitions of a table that it is for: "hook", or by what they
+	// begin with "probe#*". None means all of them.
+	Keys []string
+}
+
+// Allows reports whether the permission is one to act on a resource, and on
+// that partition of it; "" is what has none.
+func (p Permission) Allows(action, resource, partition string) bool {
+	return action == p.Action && resource == p.Resource && (len(p.Keys) == 0 || slices.ContainsFunc(p.Keys, func(key string) bool {
+		prefix, more := strings.CutSuffix(key, "*")
+		return key == partition || (more && strings.HasPrefix(partition, prefix))
+	}))
 }
 
 // Route is a route of the HTTP API. The zero value is $default.
@@ -170,6 +183,7 @@ func (s *Stack) Environment(name string, r Resources, params map[string]string) 
 		}
 	}
 	maps.Copy(values, params)
+	values["AWS::URLSuffix"] = "amazonaws.com" // as in most regions
 	maps.Copy(values, r.Tables)
 	maps.Copy(values, r.Queues)
 	env := make(map[string]string, len(f.Environment))
@@ -196,7 +210,8 @@ func Parse(template []byte) (*Stack, error) {
 		return nil, fmt.Errorf("read template: %w", err)
 	}
 	s := &Stack{}
-	roles := map[string][]Permission{}
+	roles := map[string]bool{}
+	allowed := map[string][]Permission{} // by role
 	err := each(doc.Parameters, func(name string, n *yaml.Node) error {
 		var p struct {
 			Description    string   `yaml:"Description"`
@@ -224,7 +239,6 @@ func Parse(template []byte) (*Stack, error) {
 		if err := n.Decode(&r); err != nil {
 			return err
 		}
-		var err error
 		switch r.Type {
 		case "AWS::DynamoDB::Table":
 			return s.addTable(id, r.Properties)
@@ -233,16 +247,23 @@ func Parse(template []byte) (*Stack, error) {
 		case "AWS::Serverless::Function":
 			return s.addFunction(id, r.Properties, doc.Globals.Function, r.Metadata.BuildMethod)
 		case "AWS::IAM::Role":
-			roles[id], err = permissions(r.Properties)
-			return err
+			roles[id] = true
+			return role(id, r.Properties, allowed)
+		case "AWS::IAM::Policy":
+			return policy(r.Properties, allowed)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read template: resource %w", err)
 	}
+	for id := range allowed {
+		if !roles[id] {
+			return nil, fmt.Errorf("read template: a policy is for the role %s, which there is not", id)
+		}
+	}
 	for i, f := range s.Functions {
-		s.Functions[i].Allowed = roles[f.role]
+		s.Functions[i].Allowed = allowed[f.role]
 	}
 	if len(s.Functions) == 0 {
 		return nil, errors.New("read template: it has no functions")
@@ -390,44 +411,108 @@ func (s *Stack) addQueue(id string, n yaml.Node) error {
 	return nil
 }
 
-// permissions reads a role's policies. A statement under a condition is left
-// out.
-func permissions(n yaml.Node) ([]Permission, error) {
+type policyDocument struct {
+	Statement []yaml.Node `yaml:"Statement"`
+}
+
+// role adds what a role's own policies allow.
+func role(id string, n yaml.Node, allowed map[string][]Permission) error {
 	var p struct {
 		Policies []struct {
-			PolicyDocument struct {
-				Statement []yaml.Node `yaml:"Statement"`
-			} `yaml:"PolicyDocument"`
+			PolicyDocument policyDocument `yaml:"PolicyDocument"`
 		} `yaml:"Policies"`
 	}
 	if err := n.Decode(&p); err != nil {
-		return nil, err
+		return err
 	}
-	var out []Permission
 	for _, policy := range p.Policies {
-		for _, n := range policy.PolicyDocument.Statement {
-			if n.Tag == "!If" {
-				continue
-			}
-			var s struct {
-				Effect   string          `yaml:"Effect"`
-				Action   list[string]    `yaml:"Action"`
-				Resource list[reference] `yaml:"Resource"`
-			}
-			if err := n.Decode(&s); err != nil {
-				return nil, err
-			}
-			if s.Effect != "Allow" {
-				return nil, fmt.Errorf("line %d: a statement that does not allow", n.Line)
-			}
-			for _, action := range s.Action {
-				for _, resource := range s.Resource {
-					out = append(out, Permission{action, string(resource)})
-				}
+		all, err := policy.PolicyDocument.permissions()
+		if err != nil {
+			return err
+		}
+		allowed[id] = append(allowed[id], all...)
+	}
+	return nil
+}
+
+// policy adds what a policy allows that stands by itself, to each of its roles.
+func policy(n yaml.Node, allowed map[string][]Permission) error {
+	var p struct {
+		Roles          []reference    `yaml:"Roles"`
+		Users          []yaml.Node    `yaml:"Users"`
+		Groups         []yaml.Node    `yaml:"Groups"`
+		PolicyDocument policyDocument `yaml:"PolicyDocument"`
+	}
+	if err := n.Decode(&p); err != nil {
+		return err
+	}
+	if len(p.Users)+len(p.Groups) > 0 {
+		return errors.New("a policy is not for roles alone")
+	}
+	all, err := p.PolicyDocument.permissions()
+	if err != nil {
+		return err
+	}
+	for _, role := range p.Roles {
+		allowed[string(role)] = append(allowed[string(role)], all...)
+	}
+	return nil
+}
+
+// permissions reads a policy's statements. One that only some deployments have
+// (!If) is left out.
+func (d policyDocument) permissions() ([]Permission, error) {
+	var out []Permission
+	for _, n := range d.Statement {
+		if n.Tag == "!If" {
+			continue
+		}
+		var s struct {
+			Effect    string          `yaml:"Effect"`
+			Action    list[string]    `yaml:"Action"`
+			Resource  list[reference] `yaml:"Resource"`
+			Condition yaml.Node       `yaml:"Condition"`
+		}
+		if err := n.Decode(&s); err != nil {
+			return nil, err
+		}
+		if s.Effect != "Allow" {
+			return nil, fmt.Errorf("line %d: a statement that does not allow", n.Line)
+		}
+		keys, err := leadingKeys(s.Condition)
+		if err != nil {
+			return nil, err
+		}
+		for _, action := range s.Action {
+			for _, resource := range s.Resource {
+				out = append(out, Permission{action, string(resource), keys})
 			}
 		}
 	}
 	return out, nil
+}
+
+// leadingKeys returns the partitions that a condition is about, the only one there is here.
+func leadingKeys(condition yaml.Node) (keys []string, err error) {
+	const equal, like = "ForAllValues:StringEquals", "ForAllValues:StringLike"
+	err = each(condition, func(operator string, n *yaml.Node) error {
+		var c map[string]list[string]
+		if err := n.Decode(&c); err != nil {
+			return err
+		}
+		if keys != nil || len(c) != 1 || len(c["dynamodb:LeadingKeys"]) == 0 || (operator != equal && operator != like) {
+			return fmt.Errorf("line %d: a condition that is not one of %s or %s on dynamodb:LeadingKeys", n.Line, equal, like)
+		}
+		keys = c["dynamodb:LeadingKeys"]
+		for _, key := range keys {
+			stars := strings.Count(key, "*")
+			if key == "" || strings.ContainsAny(key, "?$") || (stars > 0 && (operator == equal || stars > 1 || !strings.HasSuffix(key, "*"))) {
+				return fmt.Errorf("line %d: %q is neither a partition nor a pattern with * at its end", n.Line, key)
+			}
+		}
+		return nil
+	})
+	return keys, err
 }
 
 // list is a property that is one value or several.

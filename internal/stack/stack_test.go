@@ -132,6 +132,68 @@ func TestLoad_numbersInTheArchitecture(t *testing.T) {
 	}
 }
 
+// A function that may invoke functions could reach whatever those may do.
+func TestLoad_onlyHealthprobeInvokesAndOnlyItself(t *testing.T) {
+	got := map[string][]string{}
+	for _, f := range load(t).Functions {
+		for _, p := range f.Allowed {
+			if strings.HasPrefix(p.Action, "lambda:") {
+				got[f.Name] = append(got[f.Name], p.Action+" on "+p.Resource)
+			}
+		}
+	}
+	want := map[string][]string{"healthprobe": {"lambda:InvokeFunction on HealthprobeFunction"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("what functions may do with functions (-want +got):\n%s", diff)
+	}
+}
+
+func TestPermission_Allows(t *testing.T) {
+	some := stack.Permission{Action: "dynamodb:PutItem", Resource: "StateTable", Keys: []string{"probed", "probe#*"}}
+	for _, tt := range []struct {
+		p                           stack.Permission
+		action, resource, partition string
+		want                        bool
+	}{
+		{some, "dynamodb:PutItem", "StateTable", "probed", true},
+		{some, "dynamodb:PutItem", "StateTable", "probe#u1", true},
+		{some, "dynamodb:PutItem", "StateTable", "probe#", true},
+		{some, "dynamodb:PutItem", "StateTable", "probe", false},
+		{some, "dynamodb:PutItem", "StateTable", "probed#u1", false},
+		{some, "dynamodb:PutItem", "StateTable", "", false},
+		{some, "dynamodb:PutItem", "StateTable", "delivery#h1#0", false},
+		{some, "dynamodb:GetItem", "StateTable", "probed", false},
+		{some, "dynamodb:PutItem", "ConfigTable", "probed", false},
+		{stack.Permission{Action: "dynamodb:Query", Resource: "StateTable"}, "dynamodb:Query", "StateTable", "probed", true},
+		{stack.Permission{Action: "sqs:SendMessage", Resource: "EventsQueue"}, "sqs:SendMessage", "EventsQueue", "", true},
+	} {
+		if got := tt.p.Allows(tt.action, tt.resource, tt.partition); got != tt.want {
+			t.Errorf("%v allows %s on %s %q: %v; want %v", tt.p, tt.action, tt.resource, tt.partition, got, tt.want)
+		}
+	}
+}
+
+// Who writes to a table that others write to as well, writes to what is its own.
+func TestLoad_partitions(t *testing.T) {
+	writes := []string{"dynamodb:DeleteItem", "dynamodb:PutItem", "dynamodb:UpdateItem"}
+	got := map[string][]string{}
+	for _, f := range load(t).Functions {
+		for _, p := range f.Allowed {
+			if slices.Contains(writes, p.Action) && len(p.Keys) > 0 {
+				got[f.Name+" to "+p.Resource] = p.Keys
+			}
+		}
+	}
+	want := map[string][]string{
+		"admin to StateTable":       {"delivery#*", "probe#*", "snooze#*"},
+		"deliver to ConfigTable":    {"epoch", "hook"},
+		"healthprobe to StateTable": {"probe#*", "probed"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("partitions that functions write to (-want +got):\n%s", diff)
+	}
+}
+
 func TestLoad_tables(t *testing.T) {
 	s := load(t)
 	if len(s.Tables) != 2 {
@@ -311,6 +373,12 @@ func TestStack_Environment(t *testing.T) {
 			t.Errorf("settings (-want +got):\n%s", diff)
 		}
 	})
+	t.Run("CloudFormation's own", func(t *testing.T) {
+		got, err := s.Environment("healthprobe", r, nil)
+		if err != nil || got["URL_SUFFIX"] != "amazonaws.com" {
+			t.Errorf("URL_SUFFIX = %q, %v; want that of most regions", got["URL_SUFFIX"], err)
+		}
+	})
 	t.Run("what there is not is an error", func(t *testing.T) {
 		if _, err := s.Environment("nobody", r, nil); err == nil {
 			t.Error("an unknown function is no error")
@@ -329,15 +397,29 @@ func TestParse_refuses(t *testing.T) {
 		return "Resources:\n  AFunction:\n    Type: AWS::Serverless::Function\n    Properties:\n      Architectures: [arm64]\n      Timeout: 1\n" +
 			"      MemorySize: 1\n      Events:\n        E: {" + event + "}\n"
 	}
+	policy := func(statement, whose string) string {
+		return function("Type: HttpApi") + "  ARole: {Type: AWS::IAM::Role}\n" +
+			"  P: {Type: AWS::IAM::Policy, Properties: {" + whose + ", PolicyDocument: {Statement: [{" + statement + "}]}}}\n"
+	}
 	for name, template := range map[string]string{
-		"what is not YAML":             "\t",
-		"a template without functions": "Resources: {}",
-		"an unknown trigger":           function("Type: Kinesis"),
-		"a queue by its URL's name":    function("Type: SQS, Properties: {Queue: https://sqs/q}"),
-		"rate(1 minutes)":              function("Type: ScheduleV2, Properties: {ScheduleExpression: rate(1 minutes)}"),
-		"rate(5 minute)":               function("Type: ScheduleV2, Properties: {ScheduleExpression: rate(5 minute)}"),
-		"a cron":                       function("Type: ScheduleV2, Properties: {ScheduleExpression: cron(0 0 * * ? *)}"),
-		"a table without a sort key":   "Resources:\n  T:\n    Type: AWS::DynamoDB::Table\n    Properties: {KeySchema: [{AttributeName: a, KeyType: HASH}]}\n",
+		"what is not YAML":                     "\t",
+		"a template without functions":         "Resources: {}",
+		"an unknown trigger":                   function("Type: Kinesis"),
+		"a queue by its URL's name":            function("Type: SQS, Properties: {Queue: https://sqs/q}"),
+		"rate(1 minutes)":                      function("Type: ScheduleV2, Properties: {ScheduleExpression: rate(1 minutes)}"),
+		"rate(5 minute)":                       function("Type: ScheduleV2, Properties: {ScheduleExpression: rate(5 minute)}"),
+		"a cron":                               function("Type: ScheduleV2, Properties: {ScheduleExpression: 'cron(0 0 * * ? *)'}"),
+		"a policy of a role that there is not": policy("Effect: Allow, Action: sqs:SendMessage, Resource: !Ref Q", "Roles: [!Ref Nobody]"),
+		"a policy of a user":                   policy("Effect: Allow, Action: sqs:SendMessage, Resource: !Ref Q", "Roles: [!Ref ARole], Users: [somebody]"),
+		"a policy that denies":                 policy("Effect: Deny, Action: sqs:SendMessage, Resource: !Ref Q", "Roles: [!Ref ARole]"),
+		"a condition on something else":        policy("Effect: Allow, Action: sqs:SendMessage, Resource: !Ref Q, Condition: {Bool: {aws:SecureTransport: true}}", "Roles: [!Ref ARole]"),
+		"a condition with another operator":    policy("Effect: Allow, Action: dynamodb:PutItem, Resource: !Ref T, Condition: {StringLike: {dynamodb:LeadingKeys: [a]}}", "Roles: [!Ref ARole]"),
+		"two conditions":                       policy("Effect: Allow, Action: dynamodb:PutItem, Resource: !Ref T, Condition: {ForAllValues:StringLike: {dynamodb:LeadingKeys: [a]}, ForAllValues:StringEquals: {dynamodb:LeadingKeys: [b]}}", "Roles: [!Ref ARole]"),
+		"a condition on no partition":          policy("Effect: Allow, Action: dynamodb:PutItem, Resource: !Ref T, Condition: {ForAllValues:StringLike: {dynamodb:LeadingKeys: []}}", "Roles: [!Ref ARole]"),
+		"a star where none counts":             policy("Effect: Allow, Action: dynamodb:PutItem, Resource: !Ref T, Condition: {ForAllValues:StringEquals: {dynamodb:LeadingKeys: ['a*']}}", "Roles: [!Ref ARole]"),
+		"a star in the middle":                 policy("Effect: Allow, Action: dynamodb:PutItem, Resource: !Ref T, Condition: {ForAllValues:StringLike: {dynamodb:LeadingKeys: ['a*b']}}", "Roles: [!Ref ARole]"),
+		"a policy about everything":            policy("Effect: Allow, Action: sqs:SendMessage, Resource: '*'", "Roles: [!Ref ARole]"),
+		"a table without a sort key":           "Resources:\n  T:\n    Type: AWS::DynamoDB::Table\n    Properties: {KeySchema: [{AttributeName: a, KeyType: HASH}]}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			if s, err := stack.Parse([]byte(template)); err == nil {
@@ -347,6 +429,15 @@ func TestParse_refuses(t *testing.T) {
 	}
 	if _, err := stack.Parse([]byte(function("Type: ScheduleV2, Properties: {ScheduleExpression: rate(5 minutes)}"))); err != nil {
 		t.Errorf("rate(5 minutes): %v", err)
+	}
+	for _, statement := range []string{
+		"Effect: Allow, Action: sqs:SendMessage, Resource: !Ref Q",
+		"Effect: Allow, Action: dynamodb:PutItem, Resource: !Ref T, Condition: {ForAllValues:StringEquals: {dynamodb:LeadingKeys: [a]}}",
+		"Effect: Allow, Action: dynamodb:PutItem, Resource: !Ref T, Condition: {ForAllValues:StringLike: {dynamodb:LeadingKeys: [a, 'b#*']}}",
+	} {
+		if _, err := stack.Parse([]byte(policy(statement, "Roles: [!Ref ARole]"))); err != nil {
+			t.Errorf("%s: %v", statement, err)
+		}
 	}
 }
 

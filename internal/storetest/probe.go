@@ -151,22 +151,6 @@ func testProbes(t *testing.T, s *suite) {
 		equal(t, "States of another upstream", s.states(t, id+"0", s.now), []hook.ProbeState{})
 	})
 
-	t.Run("ProbeStates and ProbeSummary return what Probes does", func(t *testing.T) {
-		id := newID()
-		l := s.lease(t, id, s.now)
-		st := hook.ProbeState{Address: "a", Health: hook.Healthy}
-		ok(t, "PutProbeState", s.PutProbeState(t.Context(), l, st, s.now))
-		s.order(t, id, hook.HealthOrder{ID: newEventID(), TargetID: "t1"})
-		l.Summary = []byte("summary")
-		ok(t, "ReleaseProbe", s.ReleaseProbe(t.Context(), l, s.now))
-		states, err := s.ProbeStates(t.Context(), id, s.now)
-		ok(t, "ProbeStates", err)
-		equal(t, "ProbeStates", states, []hook.ProbeState{st})
-		summary, err := s.ProbeSummary(t.Context(), id, s.now)
-		ok(t, "ProbeSummary", err)
-		equal(t, "ProbeSummary", summary, l.Summary)
-	})
-
 	t.Run("a run that has lost its lease changes no state", func(t *testing.T) {
 		id := newID()
 		old := s.lease(t, id, s.now)

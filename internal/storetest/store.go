@@ -233,10 +233,6 @@ type ProbeStore interface {
 	// WatchProbes notes that somebody wants to read fresh results until untilMS,
 	// whoever holds the lease. What was noted for longer stays.
 	WatchProbes(ctx context.Context, upstreamID string, untilMS, now int64) error
-	// ProbeStates returns the states that Probes does.
-	ProbeStates(ctx context.Context, upstreamID string, now int64) ([]hook.ProbeState, error)
-	// ProbeSummary returns the summary that Probes does.
-	ProbeSummary(ctx context.Context, upstreamID string, now int64) ([]byte, error)
 	// ProbedUpstreams returns the ids of the upstreams that have states,
 	// however long ago they were probed, so that what an upstream left behind
 	// when it was removed can still be sent. Each once, in any order. One

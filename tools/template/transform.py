@@ -43,15 +43,22 @@ def each_function_has_a_role_of_its_own_and_no_other(out):
         assert not role.get("ManagedPolicyArns"), f"{name} has managed policies"
 
 
-def no_statement_allows_more_than_it_names(out):
+def policies(out):
     for name, role in of_type(out, "AWS::IAM::Role").items():
         for policy in role["Policies"]:
-            for s in policy["PolicyDocument"]["Statement"]:
-                s = s["Fn::If"][1] if "Fn::If" in s else s
-                actions = s["Action"] if isinstance(s["Action"], list) else [s["Action"]]
-                assert not any("*" in a for a in actions), f"{name} allows {actions}"
-                network = all(a.startswith("ec2:") for a in actions)  # EC2 knows no narrower resource
-                assert s["Resource"] != "*" or network, f"{name} allows {actions} on everything"
+            yield name, policy["PolicyDocument"]
+    for name, policy in of_type(out, "AWS::IAM::Policy").items():
+        yield name, policy["PolicyDocument"]
+
+
+def no_statement_allows_more_than_it_names(out):
+    for name, document in policies(out):
+        for s in document["Statement"]:
+            s = s["Fn::If"][1] if "Fn::If" in s else s
+            actions = s["Action"] if isinstance(s["Action"], list) else [s["Action"]]
+            assert not any("*" in a for a in actions), f"{name} allows {actions}"
+            network = all(a.startswith("ec2:") for a in actions)  # EC2 knows no narrower resource
+            assert s["Resource"] != "*" or network, f"{name} allows {actions} on everything"
 
 
 def functions_run_the_bootstrap_on_arm64(out):
