@@ -223,6 +223,7 @@ func stateDoc(s hook.ProbeState) []byte {
 	w.int(s.RemindedMS)
 	w.int(s.CertificateMS)
 	w.text(s.Ordered)
+	w.text(s.Endpoint)
 	return w.b
 }
 
@@ -237,7 +238,7 @@ func toState(address string, doc []byte) (hook.ProbeState, error) {
 		r.part(func(r *reader) { *s.Outbox = readEvent(r) })
 	}
 	s.ProbedMS, s.Reminded, s.RemindedMS, s.CertificateMS = r.int(), r.int(), r.int(), r.int()
-	s.Ordered = r.text()
+	s.Ordered, s.Endpoint = r.text(), r.text()
 	return s, r.err
 }
 

@@ -72,7 +72,7 @@ func TestStateDoc(t *testing.T) {
 	for _, outbox := range []*hook.Event{nil, &d.Event} {
 		full := hook.ProbeState{
 			Address: "a", Health: hook.Unhealthy, SinceMS: 1, Success: 2, HTTP: 3, TCP: 4, Timeout: 5, Outbox: outbox,
-			ProbedMS: 6, Reminded: 7, RemindedMS: 8, CertificateMS: 9, Ordered: "o",
+			ProbedMS: 6, Reminded: 7, RemindedMS: 8, CertificateMS: 9, Ordered: "o", Endpoint: "e",
 		}
 		doc := stateDoc(full)
 		got, err := toState("a", doc)
@@ -80,8 +80,8 @@ func TestStateDoc(t *testing.T) {
 			t.Errorf("toState: %v (-want +got):\n%s", err, diff)
 		}
 		old := full
-		old.ProbedMS, old.Reminded, old.RemindedMS, old.CertificateMS, old.Ordered = 0, 0, 0, 0, ""
-		got, err = toState("a", doc[:len(doc)-len("\x06\x07\x08\x09\x01o")])
+		old.ProbedMS, old.Reminded, old.RemindedMS, old.CertificateMS, old.Ordered, old.Endpoint = 0, 0, 0, 0, "", ""
+		got, err = toState("a", doc[:len(doc)-len("\x06\x07\x08\x09\x01o\x01e")])
 		if diff := cmp.Diff(old, got); err != nil || diff != "" {
 			t.Errorf("toState of an earlier version's document: %v (-want +got):\n%s", err, diff)
 		}

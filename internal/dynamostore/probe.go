@@ -181,6 +181,7 @@ func encodeProbeState(upstreamID string, st hook.ProbeState, now int64) (item, e
 	putNum(it, "reminded_ms", st.RemindedMS)
 	putNum(it, "certificate_ms", st.CertificateMS)
 	putStr(it, "ordered", st.Ordered)
+	putStr(it, "endpoint", st.Endpoint)
 	if ev := st.Outbox; ev != nil {
 		data, err := packEvent(*ev)
 		if err != nil {
@@ -198,7 +199,7 @@ func decodeProbeState(it item) (hook.ProbeState, error) {
 		Address: strings.TrimPrefix(r.str("sk"), statePrefix), Health: hook.Health(r.str("health")), SinceMS: r.num("since_ms"),
 		Success: r.num("success"), HTTP: r.num("http"), TCP: r.num("tcp"), Timeout: r.num("timeout"),
 		ProbedMS: r.num("probed_ms"), Reminded: r.num("reminded"), RemindedMS: r.num("reminded_ms"),
-		CertificateMS: r.num("certificate_ms"), Ordered: r.str("ordered"),
+		CertificateMS: r.num("certificate_ms"), Ordered: r.str("ordered"), Endpoint: r.str("endpoint"),
 	}
 	if data := r.bytes("outbox"); data != nil {
 		st.Outbox = &hook.Event{ID: r.str("outbox_id"), Source: r.str("outbox_source"), Event: r.str("outbox_event")}

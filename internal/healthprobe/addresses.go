@@ -85,9 +85,12 @@ func (v *visitor) endpoint(t hook.Target, keys []string) *endpoint {
 	}
 	for _, key := range keys {
 		_, text, _ := cutKey(key)
-		last, told := v.last[key]
 		// The target may have had another name when that was its address.
-		if ip, err := netip.ParseAddr(text); err == nil && (!told || last.Hostname == e.host) {
+		host := v.last[key].Hostname
+		if end := v.states[key].Endpoint; end != "" {
+			host, _, _ = hostPort(end)
+		}
+		if ip, err := netip.ParseAddr(text); err == nil && (host == e.host || host == "") {
 			e.known = append(e.known, ip)
 		}
 	}
@@ -106,12 +109,18 @@ func (v *visitor) asks(e *endpoint) bool {
 	}
 	now := v.o.Now()
 	if len(e.known) == 0 {
-		at := time.UnixMilli(v.last[addressKey(e.target.ID, netip.Addr{})].NextMS)
-		return !now.Before(at.Add(-v.ahead(interval(v.Active, "")))) || v.last[addressKey(e.target.ID, netip.Addr{})].Hostname != e.host
+		last, every := v.last[addressKey(e.target.ID, netip.Addr{})], interval(v.Active, "")
+		left := time.UnixMilli(last.NextMS).Sub(now)
+		// What is planned for later than an interval from now was planned with
+		// a longer one, or by a wrong clock.
+		return left <= v.ahead(every) || left > every || last.Hostname != e.host
 	}
 	for _, ip := range e.known {
-		w := watched{target: e.target, ip: ip}
+		w := watched{target: e.target, host: e.host, port: e.port, ip: ip}
 		v.meet(&w)
+		if interval(v.Active, w.state.Health) == 0 {
+			return true // it is never due, but the name may come to stand for another
+		}
 		if at, ok := v.due(&w, false); ok && !now.Before(at.Add(-v.ahead(interval(v.Active, w.state.Health)))) {
 			return true
 		}
@@ -129,6 +138,23 @@ func (v *visitor) ahead(every time.Duration) time.Duration {
 	return slack(every)
 }
 
+// and returns the addresses that were found, and those of known of whose kind
+// nothing was learnt.
+func (l *lookup) and(known []netip.Addr) []netip.Addr {
+	if !l.no4 && !l.no6 {
+		return l.addrs
+	}
+	all := slices.Clone(l.addrs)
+	for _, ip := range known {
+		if ip.Is4() && l.no4 || ip.Is6() && l.no6 {
+			all = append(all, ip)
+		}
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	all = slices.Compact(all)
+	return all[:min(len(all), maxAddresses)]
+}
+
 // add watches the addresses of an endpoint. A name without any has one entry
 // without an address.
 func (v *visitor) add(e *endpoint) {
@@ -138,7 +164,7 @@ func (v *visitor) add(e *endpoint) {
 	case e.ip.IsValid():
 		addrs, learnt = []netip.Addr{e.ip}, true
 	case e.found != nil && e.found.err == nil:
-		addrs, learnt, took = e.found.addrs, true, ms(e.found.took)
+		addrs, learnt, took = e.found.and(e.known), true, ms(e.found.took)
 	case e.found != nil:
 		unresolved, took = e.found.err.Error(), ms(e.found.took)
 	}
@@ -149,6 +175,9 @@ func (v *visitor) add(e *endpoint) {
 	for _, ip := range addrs {
 		w := &watched{target: e.target, host: e.host, port: e.port, ip: ip, off: e.target.Weight == 0, dnsError: unresolved, dnsMS: took}
 		v.meet(w)
+		if e.found != nil && !ip.IsValid() {
+			w.last.LastMS = v.o.Now().UnixMilli() // when it was asked for
+		}
 		if !learnt && e.found == nil && e.fault == "" && !w.off && probed(v.Active) {
 			w.dnsError, w.dnsMS = w.last.DNSError, w.last.DNSMS // it was not asked for
 		}

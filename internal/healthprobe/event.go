@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"eventhooks/internal/hook"
+	"eventhooks/internal/message"
 	"eventhooks/internal/strictjson"
 )
 
@@ -88,40 +90,56 @@ func (v *visitor) newChange(w *watched, next hook.ProbeState, told what) (change
 
 func moment(ms int64) string { return time.UnixMilli(ms).UTC().Format(time.RFC3339) }
 
-// change stores new states and sends their events.
+// maxChanges is how many states are written before their events are sent: as
+// many as one message holds. The states of an upstream are written one after
+// another, and the first of many need not wait for the last.
+const maxChanges = message.MaxPackedEvents
+
+// change stores new states, sends their events, and at last stores the states
+// without them.
 func (v *visitor) change(ctx context.Context, all []change) error {
-	next := make([]hook.ProbeState, len(all))
-	for i, c := range all {
-		next[i] = c.next
-	}
-	stored, err := v.put(ctx, next)
 	var told []*watched
 	var out []hook.ProbeState
-	for i, c := range all {
-		w := c.w
-		if !stored[i] {
-			w.lost = true
-			continue
+	var sent []int
+	for some := range slices.Chunk(all, maxChanges) {
+		next := make([]hook.ProbeState, len(some))
+		for i, c := range some {
+			next[i] = c.next
 		}
-		w.state = c.next
-		if c.next.Outbox == nil {
-			continue
+		stored, err := v.put(ctx, next)
+		first := len(out)
+		for i, c := range some {
+			if !stored[i] {
+				c.w.lost = true
+				continue
+			}
+			c.w.state = c.next
+			if c.next.Outbox != nil {
+				told, out = append(told, c.w), append(out, c.next)
+				v.say(ctx, c)
+			}
 		}
-		told, out = append(told, w), append(out, w.state)
-		if c.what == transition {
-			v.count(metricChanges, 1)
+		if err != nil {
+			return err // whoever took over sends what was stored
 		}
-		v.o.Log.LogAttrs(ctx, slog.LevelInfo, c.line, append([]slog.Attr{
-			slog.String("upstream_id", v.ID), slog.String("target_id", w.target.ID), slog.String("hostname", w.host),
-			slog.String("ip", w.ip.String()), slog.Int("port", w.port), slog.String("event_id", c.next.Outbox.ID),
-		}, c.more...)...)
+		for _, i := range v.send(ctx, out[first:]) {
+			sent = append(sent, first+i)
+		}
 	}
-	if err != nil {
-		return err // whoever took over sends what was stored
-	}
-	err = v.send(ctx, out)
+	err := v.clear(ctx, out, sent)
 	for i, w := range told {
 		w.state = out[i]
 	}
 	return err
+}
+
+// say counts and logs a change whose event is stored.
+func (v *visitor) say(ctx context.Context, c change) {
+	if c.what == transition {
+		v.count(metricChanges, 1)
+	}
+	v.o.Log.LogAttrs(ctx, slog.LevelInfo, c.line, append([]slog.Attr{
+		slog.String("upstream_id", v.ID), slog.String("target_id", c.w.target.ID), slog.String("hostname", c.w.host),
+		slog.String("ip", c.w.ip.String()), slog.Int("port", c.w.port), slog.String("event_id", c.next.Outbox.ID),
+	}, c.more...)...)
 }

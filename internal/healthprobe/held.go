@@ -29,8 +29,11 @@ type held struct {
 // acquire takes the lease; false when another run holds it.
 func (h *held) acquire(ctx context.Context, id string) (bool, error) {
 	defer take(h.calls)()
+	// A run that is cut off must not hold up the next but one: its time counts
+	// from its beginning, however late it finds something to write.
 	now := h.o.Now()
-	lease, ok, err := h.o.Store.AcquireProbe(ctx, id, now.UnixMilli(), now.Add(leaseTime).UnixMilli())
+	until := later(h.began.Add(leaseTime), now.Add(leaseMargin))
+	lease, ok, err := h.o.Store.AcquireProbe(ctx, id, now.UnixMilli(), until.UnixMilli())
 	if err != nil {
 		return false, fmt.Errorf("acquire: %w", err)
 	}
@@ -116,11 +119,9 @@ func (h *held) forget(ctx context.Context, orderIDs []string) error {
 	})
 }
 
-// send sends the events that stored states carry and then stores the states
-// without them. In states it clears the Outbox of each that is both sent and
-// stored so; one that is sent, and whose event a crash or an error leaves in
-// the store, is sent again by the next run, under the same id.
-func (h *held) send(ctx context.Context, states []hook.ProbeState) error {
+// send sends the events that stored states carry, and returns the indexes of
+// those of which the queue has them.
+func (h *held) send(ctx context.Context, states []hook.ProbeState) (sent []int) {
 	var from []int // index in states of each event
 	var events []hook.Event
 	for i, s := range states {
@@ -147,22 +148,27 @@ func (h *held) send(ctx context.Context, states []hook.ProbeState) error {
 	for _, i := range failed {
 		unsent[i] = true
 	}
-
-	var sent []int
 	for i, p := range packed {
 		if !unsent[i] {
 			sent = append(sent, from[p.First:p.First+p.Count]...)
 		}
 	}
-	clear := make([]hook.ProbeState, len(sent))
+	return sent
+}
+
+// clear stores those states without their events, which are sent, and clears
+// the Outbox of each that is stored so. One that a crash or an error leaves in
+// the store is sent again by the next run, under the same id.
+func (h *held) clear(ctx context.Context, states []hook.ProbeState, sent []int) error {
+	cleared := make([]hook.ProbeState, len(sent))
 	for i, at := range sent {
-		clear[i] = states[at]
-		clear[i].Outbox = nil
+		cleared[i] = states[at]
+		cleared[i].Outbox = nil
 	}
-	stored, err := h.put(ctx, clear)
+	stored, err := h.put(ctx, cleared)
 	for i, at := range sent {
 		if stored[i] {
-			states[at] = clear[i]
+			states[at] = cleared[i]
 		}
 	}
 	return err
@@ -175,5 +181,5 @@ func (h *held) sendLeft(ctx context.Context, states []hook.ProbeState) error {
 			h.o.IDs.Floor(s.Outbox.ID) // what is raised later sorts later
 		}
 	}
-	return h.send(ctx, states)
+	return h.clear(ctx, states, h.send(ctx, states))
 }

@@ -14,6 +14,10 @@ import (
 // address.
 const orderPatience = time.Hour
 
+// clocksApart is how much the clocks of two machines may differ where it matters
+// which of two things came first.
+const clocksApart = time.Second
+
 // whom returns the addresses that an order is for. wait: there may be one as
 // soon as the target's name answers.
 func (v *visitor) whom(o hook.HealthOrder) (all []*watched, wait bool) {
@@ -32,9 +36,16 @@ func (v *visitor) whom(o hook.HealthOrder) (all []*watched, wait bool) {
 	if len(all) > 0 {
 		return all, false
 	}
-	learnt, there := v.learnt[o.TargetID]
 	made, dated := eventid.Time(o.ID)
-	return nil, there && !learnt && dated && v.o.Now().UnixMilli()-made < orderPatience.Milliseconds()
+	if !dated {
+		return nil, false
+	}
+	learnt, there := v.learnt[o.TargetID]
+	if !there {
+		// Of a target that this run has not read of the next one may know.
+		return nil, made >= v.began.Add(-clocksApart).UnixMilli()
+	}
+	return nil, !learnt && v.o.Now().UnixMilli()-made < orderPatience.Milliseconds()
 }
 
 // carryOut does what was ordered, in the order of the orders' ids, each once for
@@ -82,8 +93,9 @@ func (v *visitor) carryOutAll(ctx context.Context, orders []hook.HealthOrder) er
 			continue
 		}
 		if len(whom) == 0 {
-			v.o.Log.LogAttrs(ctx, slog.LevelInfo, "health order dropped: its target or address is gone",
-				slog.String("upstream_id", v.ID), slog.String("target_id", o.TargetID), slog.String("order_id", o.ID))
+			v.o.Log.LogAttrs(ctx, slog.LevelInfo, "health order dropped: the target has no such address",
+				slog.String("upstream_id", v.ID), slog.String("target_id", o.TargetID), slog.String("ip", o.IP),
+				slog.String("health", string(o.Health)), slog.String("order_id", o.ID))
 		}
 		for _, w := range whom {
 			by[w] = o.ID

@@ -58,8 +58,8 @@ func TestService_Run_carriesOutOrders(t *testing.T) {
 		w.wantTold("10.0.0.1:80 unhealthy", "2001:db8::1:80 unhealthy")
 		now := w.clock().UnixMilli()
 		wanted := []hook.ProbeState{
-			{Address: "t1/10.0.0.1", Health: hook.Unhealthy, SinceMS: now, Ordered: id},
-			{Address: "t1/2001:db8::1", Health: hook.Unhealthy, SinceMS: now, Ordered: id},
+			{Address: "t1/10.0.0.1", Health: hook.Unhealthy, SinceMS: now, Ordered: id, Endpoint: "web.example.test:80"},
+			{Address: "t1/2001:db8::1", Health: hook.Unhealthy, SinceMS: now, Ordered: id, Endpoint: "web.example.test:80"},
 		}
 		if diff := cmp.Diff(wanted, w.states(upstreamA)); diff != "" {
 			t.Errorf("states (-want +got):\n%s", diff)

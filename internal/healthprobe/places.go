@@ -9,7 +9,11 @@ import (
 // Bounds of the probes that a run has under way. An upstream's own is its
 // active.concurrency, of probes that are busy.
 const (
-	maxBusy = 64
+	// maxBusy lets in a new probe each 8 ms, patience / maxBusy, while none has
+	// an answer. If each needed the processor for longer, those that seem to wait
+	// for their targets would wait for the processor, and each that is let in
+	// would make the others later.
+	maxBusy = 32
 	// maxOpen bounds them all: each holds a connection.
 	maxOpen = 512
 	// patience is how long a probe is busy at most. One that has no answer by

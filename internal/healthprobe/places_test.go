@@ -38,9 +38,9 @@ func TestService_Run_boundsWhatItDoesAtOnce(t *testing.T) {
 	}{
 		{"by the upstream's own limit", 200 * time.Millisecond, 3, 1, 100, 3},
 		{"by Kong's limit when there is none", 200 * time.Millisecond, 0, 1, 100, 10},
-		{"by that of all together", 200 * time.Millisecond, 100, 2, 100, 64},
+		{"by that of all together", 200 * time.Millisecond, 100, 2, 100, 32},
 		{"those without an answer no longer count", 9 * time.Second, 3, 1, 30, 30},
-		{"but not without end", 9 * time.Second, 64, 4, 500, 512},
+		{"but not without end", 9 * time.Second, 32, 4, 500, 512},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world, real func(*healthprobe.Options)) {

@@ -6,5 +6,6 @@ import "eventhooks/internal/hook"
 // many seconds as asked have passed since it went down, and since the last
 // reminder.
 func remindsNow(s hook.ProbeState, every, nowMS int64) bool {
-	return every > 0 && s.Health != "" && !up(s.Health) && nowMS-max(s.SinceMS, s.RemindedMS) >= every*1000
+	lastMS := max(s.SinceMS, s.RemindedMS)
+	return every > 0 && s.Health != "" && !up(s.Health) && (nowMS-lastMS >= every*1000 || wrong(lastMS, nowMS))
 }

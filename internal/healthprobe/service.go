@@ -61,7 +61,7 @@ type Prober interface {
 	Probe(ctx context.Context, p hook.Probe) hook.ProbeResult
 }
 
-// Resolver finds the addresses of a name; network is "ip". *net.Resolver is
+// Resolver finds the addresses of a name; network is "ip4" or "ip6". *net.Resolver is
 // one.
 type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
@@ -80,6 +80,7 @@ type Options struct {
 	Prober Prober // required
 
 	// Resolver finds addresses of targets' names; default net.DefaultResolver.
+	// It is asked for each family by itself.
 	Resolver Resolver
 	// SelfCheck makes sure of the road from here when every probe of a run has
 	// failed, of at least two addresses: if it fails too, the run judges
@@ -101,9 +102,9 @@ type Options struct {
 
 // Numbers of a run.
 const (
-	// leaseTime is how long a run has an upstream to itself once it has
-	// something to write. It is longer than a run may last; a run that died
-	// holds up the next one that long.
+	// leaseTime is how long after its beginning a run has an upstream to itself
+	// once it has something to write. It is longer than a run may last; a run
+	// that died holds up the next one that long.
 	leaseTime = 70 * time.Second
 	// leaseMargin is how long before the lease's end the last probe must have
 	// ended.
@@ -165,6 +166,7 @@ func New(o Options) (*Service, error) {
 // run is one call of Run.
 type run struct {
 	*Service
+	began time.Time // before the configuration was read
 	// end is when the last probe of the run must have ended. roundsEnd is the
 	// same for the further rounds, which must not reach into the next run.
 	end, roundsEnd time.Time
@@ -234,6 +236,7 @@ func (s *Service) begin(ctx context.Context) *run {
 	now := s.o.Now()
 	r := &run{
 		Service:   s,
+		began:     now,
 		end:       now.Add(leaseTime - leaseMargin),
 		roundsEnd: now.Add(s.o.Period - slack(s.o.Period)),
 		places:    newPlaces(),
@@ -264,6 +267,13 @@ func (f *faults) fail(err error) {
 
 func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
 		return b
 	}
 	return a

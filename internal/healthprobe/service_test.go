@@ -453,6 +453,60 @@ func TestService_Run_watchesEachAddressOfAName(t *testing.T) {
 			t.Errorf("summary %+v; want no DNS error any more", s.Targets[0])
 		}
 	})
+	t.Run("a target that was given another port begins anew, for every process", func(t *testing.T) {
+		for name, service := range map[string]func(w *world) *healthprobe.Service{
+			"the same": func() func(*world) *healthprobe.Service {
+				var s *healthprobe.Service
+				return func(w *world) *healthprobe.Service {
+					if s == nil {
+						s = w.service()
+					}
+					return s
+				}
+			}(),
+			"a new one each minute": func(w *world) *healthprobe.Service { return w.service() },
+		} {
+			t.Run(name, func(t *testing.T) {
+				w := newWorld(t)
+				minutes := func(n int) {
+					t.Helper()
+					for range n {
+						w.pass(time.Minute)
+						if err := service(w).Run(t.Context(), hook.UpstreamRange{}); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				w.net.set("10.0.0.1:80", refused)
+				w.net.set("10.0.0.1:81", refused)
+				w.put(upstream(upstreamA), target(upstreamA, "t1", "10.0.0.1:80"))
+				minutes(3)
+				w.put(target(upstreamA, "t1", "10.0.0.1:81"))
+				minutes(3)
+				w.put(target(upstreamA, "t1", "10.0.0.1:82")) // which is up
+				minutes(3)
+				w.wantTold("10.0.0.1:80 unhealthy", "10.0.0.1:81 unhealthy")
+				if s := w.states(upstreamA); len(s) != 1 || s[0].Health != hook.Healthy || s[0].Endpoint != "10.0.0.1:82" {
+					t.Errorf("states %+v; want one, healthy, of port 82", s)
+				}
+			})
+		}
+	})
+	t.Run("what a target's former address left to send is sent", func(t *testing.T) {
+		w := newWorld(t)
+		w.net.set("10.0.0.1:80", refused)
+		w.put(upstream(upstreamA), target(upstreamA, "t1", "10.0.0.1:80"))
+		w.run()
+		w.queue.refuse = func(int, hook.Message) error { return errors.New("no queue") }
+		w.pass(time.Minute)
+		if err := w.service().Run(t.Context(), hook.UpstreamRange{}); err == nil {
+			t.Fatal("Run with a queue that takes nothing = nil")
+		}
+		w.queue.refuse = nil
+		w.put(target(upstreamA, "t1", "10.0.0.1:81"))
+		w.minute()
+		w.wantTold("10.0.0.1:80 unhealthy")
+	})
 	t.Run("a target that was given another name has none of the old one's addresses", func(t *testing.T) {
 		w := newWorld(t)
 		w.put(upstream(upstreamA), target(upstreamA, "t1", "web.example.test:80"))
@@ -478,7 +532,7 @@ func TestService_Run_watchesEachAddressOfAName(t *testing.T) {
 		w := newWorld(t)
 		w.put(upstream(upstreamA), target(upstreamA, "t1", "nowhere.example.test:80"))
 		w.run()
-		want := []record.TargetSummary{{TargetID: "t1", Port: 80, Hostname: "nowhere.example.test", DNSError: "name has no address", NextMS: w.clock().Add(time.Minute).UnixMilli()}}
+		want := []record.TargetSummary{{TargetID: "t1", Port: 80, Hostname: "nowhere.example.test", DNSError: "name has no address", LastMS: w.clock().UnixMilli(), NextMS: w.clock().Add(time.Minute).UnixMilli()}}
 		got := w.summary(upstreamA).Targets
 		got[0].DNSMS = 0
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -751,8 +805,9 @@ func TestService_Run_losesNoEvent(t *testing.T) {
 			w.net.set(fmt.Sprintf("10.0.0.%d:80", i), refused)
 		}
 		w.put(all...)
-		w.queue.refuse = func(i int, _ hook.Message) error {
-			if i == 1 {
+		messages := 0
+		w.queue.refuse = func(int, hook.Message) error {
+			if messages++; messages == 2 {
 				return errQueue
 			}
 			return nil
@@ -767,6 +822,28 @@ func TestService_Run_losesNoEvent(t *testing.T) {
 		w.minute()
 		if n := len(w.queue.events(t)); n != 120 || len(w.told()) != 120 {
 			t.Errorf("%d events, %d ids; want 120 of each", n, len(w.told()))
+		}
+	})
+	t.Run("the first of many before the last is written", func(t *testing.T) {
+		w := newWorld(t)
+		all := []any{upstream(upstreamA, down)}
+		for i := range 120 {
+			all = append(all, target(upstreamA, fmt.Sprintf("t%03d", i), fmt.Sprintf("10.0.0.%d:80", i)))
+			w.net.set(fmt.Sprintf("10.0.0.%d:80", i), refused)
+		}
+		w.put(all...)
+		store := newCounted(w.store)
+		var puts []int
+		w.queue.refuse = func(int, hook.Message) error {
+			puts = append(puts, store.taken()["put"])
+			return nil
+		}
+		w.run(func(o *healthprobe.Options) { o.Store = store })
+		if diff := cmp.Diff([]int{50, 50, 20}, puts); diff != "" {
+			t.Errorf("states written before each message (-want +got):\n%s", diff)
+		}
+		if n := store.taken()["put"]; n != 120 {
+			t.Errorf("%d states written after the last message; want each without its event", n)
 		}
 	})
 	t.Run("of a target that was removed meanwhile", func(t *testing.T) {

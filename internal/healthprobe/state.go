@@ -53,9 +53,9 @@ func judge(r hook.ProbeResult, c hook.ActiveCheck) (outcome, string) {
 		return success, "connected"
 	case typeGRPC, typeGRPCS:
 		if r.Serving == serving {
-			return success, cmp.Or(why, "SERVING")
+			return success, "gRPC health: " + cmp.Or(why, "SERVING")
 		}
-		return httpFailure, cmp.Or(why, "not SERVING but status "+strconv.Itoa(r.Serving))
+		return httpFailure, "gRPC health: " + cmp.Or(why, "status "+strconv.Itoa(r.Serving)+", not SERVING")
 	}
 	status := "status " + strconv.Itoa(r.Code)
 	switch code := int64(r.Code); {

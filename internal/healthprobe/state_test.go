@@ -212,7 +212,7 @@ func TestJudge_everyStatus(t *testing.T) {
 			if got != want || !strings.Contains(reason, "SERVING") {
 				t.Errorf("Judge of %s, serving %d = %s, %q; want %s", kind, serving, got, reason, want)
 			}
-			if _, reason := healthprobe.Judge(hook.ProbeResult{Serving: serving, Reason: "in words"}, c); reason != "in words" {
+			if _, reason := healthprobe.Judge(hook.ProbeResult{Serving: serving, Reason: "in words"}, c); reason != "gRPC health: in words" {
 				t.Errorf("reason %q; want the prober's", reason)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strconv"
 	"sync"
@@ -143,19 +144,27 @@ func (v *visitor) know(view hook.ProbeView) {
 
 // meet fills in what is known of an address.
 func (v *visitor) meet(w *watched) {
-	key := w.key()
-	s, stored := v.states[key]
-	if !stored {
-		s.Address = key
-	}
-	w.state = s
-	if last := v.last[key]; last.LastMS >= w.last.LastMS {
+	w.state = v.stateOf(w)
+	last := v.last[w.key()]
+	if last.LastMS >= w.last.LastMS && (last.Hostname == w.host && last.Port == w.port || last.Hostname == "") {
 		w.last = last
 	}
 	// Another run may have probed it since and died before its summary.
-	if s.ProbedMS > w.last.LastMS && !wrong(s.ProbedMS, v.o.Now().UnixMilli()) {
-		w.last.LastMS = s.ProbedMS
+	if at := w.state.ProbedMS; at > w.last.LastMS && !wrong(at, v.o.Now().UnixMilli()) {
+		w.last.LastMS = at
 	}
+}
+
+// stateOf returns the state that is stored of an address. Of a target that had
+// another host or port then, nothing is known but what is still to be sent.
+func (v *visitor) stateOf(w *watched) hook.ProbeState {
+	key, end := w.key(), net.JoinHostPort(w.host, strconv.Itoa(w.port))
+	s := v.states[key]
+	if s.Endpoint != end && s.Endpoint != "" {
+		s = hook.ProbeState{Outbox: s.Outbox, Ordered: s.Ordered}
+	}
+	s.Address, s.Endpoint = key, end
+	return s
 }
 
 // leftOver reports whether there was something to write before this run saw
@@ -208,9 +217,7 @@ func (v *visitor) take(ctx context.Context) error {
 		v.states[s.Address] = s
 	}
 	for _, w := range v.watched {
-		if s, stored := v.states[w.key()]; stored {
-			w.state = s
-		}
+		w.state = v.stateOf(w)
 	}
 	if err := v.carryOut(ctx); err != nil {
 		return err

@@ -377,14 +377,22 @@ func (d *dns) set(name string, addrs ...string) {
 func (d *dns) LookupNetIP(_ context.Context, network, host string) ([]netip.Addr, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.asked[host]++
-	if network != "ip" {
+	if network != "ip4" && network != "ip6" {
 		return nil, errors.New("asked for " + network)
+	}
+	if network == "ip4" {
+		d.asked[host]++
 	}
 	if d.err != nil {
 		return nil, d.err
 	}
-	return d.names[host], nil
+	var all []netip.Addr
+	for _, a := range d.names[host] {
+		if a.Unmap().Is4() == (network == "ip4") {
+			all = append(all, a)
+		}
+	}
+	return all, nil
 }
 
 // counted counts the reads and writes of probes that reach a store.

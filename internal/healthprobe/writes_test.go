@@ -106,7 +106,7 @@ func TestService_Run_writesWhatChanges(t *testing.T) {
 		l := setup(t)
 		l.put(target(upstreamA, "t2", "web.example.test:80"))
 		l.dns.set("web.example.test", "10.0.0.2")
-		l.next("another target", map[string]int{"read": 3, "acquire": 1, "release": 1})
+		l.next("another target", map[string]int{"read": 3, "acquire": 1, "put": 1, "release": 1})
 		l.dns.err = errors.New("away")
 		l.next("no answer", map[string]int{"read": 3, "acquire": 1, "release": 1})
 		l.next("still none", quiet)

@@ -73,12 +73,15 @@ const (
 // runs.
 type ProbeState struct {
 	Address string // target id + "/" + the address that was dialled
-	Health  Health // "" before the first verdict
-	SinceMS int64  // since when Health is up, or down: wavering does not count
-	Success int64  // the four counters of the state machine
-	HTTP    int64
-	TCP     int64
-	Timeout int64
+	// Endpoint is the host:port that the target had then. A target that was
+	// given another one begins anew. "" in what was stored without it.
+	Endpoint string
+	Health   Health // "" before the first verdict
+	SinceMS  int64  // since when Health is up, or down: wavering does not count
+	Success  int64  // the four counters of the state machine
+	HTTP     int64
+	TCP      int64
+	Timeout  int64
 	// ProbedMS is when the last probe began that changed what is stored here; 0
 	// when none has. What another run saw at the same time is not counted again.
 	ProbedMS int64
