@@ -23,6 +23,8 @@ const (
 const (
 	// probePeriod is how often healthprobe runs.
 	probePeriod = time.Minute
+	// newFor is how long a record counts as new at least.
+	newFor = 5 * time.Second
 	// watchFor is how long fresh results are asked for after the last look, and
 	// watchAgain how much of that may be over before the next look asks anew.
 	watchFor   = 10 * time.Minute
@@ -119,7 +121,7 @@ func (s *Service) upstreamHealth(ctx context.Context, c *call) (*answer, error) 
 		rows = append(rows, healthOf(u.Active, t, seen[t.ID], nowMS))
 	}
 	watched := anyProbed(u.Active, targets) && s.watch(ctx, u.ID, view, nowMS)
-	age := recorded{schema.Time(summary.LastMS), note(summary, view, watched, nowMS)}
+	age := recorded{schema.Time(summary.LastMS), note(summary, view, watched, stale(u.Active), nowMS)}
 	if whole {
 		return ok(struct {
 			Data balancerHealth `json:"data"`
@@ -151,9 +153,20 @@ func (s *Service) watch(ctx context.Context, upstreamID string, view hook.ProbeV
 	return true
 }
 
+// stale returns the age at which a record no longer says what the last probes
+// saw: two of the upstream's shortest intervals.
+func stale(a hook.ActiveCheck) time.Duration {
+	shortest := a.HealthyInterval
+	if shortest == 0 || a.UnhealthyInterval > 0 && a.UnhealthyInterval < shortest {
+		shortest = a.UnhealthyInterval
+	}
+	return max(time.Duration(2*shortest*float64(time.Second)), newFor)
+}
+
 // note says what was wrong with the run that recorded the summary, and why
-// nothing newer is shown. watched: fresh results are asked for now.
-func note(summary record.Summary, view hook.ProbeView, watched bool, nowMS int64) string {
+// nothing newer is shown. watched: fresh results are asked for now; old is the
+// age from which on a record needs a word.
+func note(summary record.Summary, view hook.ProbeView, watched bool, old time.Duration, nowMS int64) string {
 	said := summary.Note
 	add := func(more string) {
 		if said != "" {
@@ -163,9 +176,9 @@ func note(summary record.Summary, view hook.ProbeView, watched bool, nowMS int64
 	}
 	lookedMS := view.WatchedMS - watchFor.Milliseconds() // when somebody looked before
 	switch {
-	case !watched || nowMS-summary.LastMS <= 2*probePeriod.Milliseconds():
+	case !watched:
 	case view.WatchedMS <= nowMS:
-		if summary.LastMS != 0 {
+		if summary.LastMS != 0 && nowMS-summary.LastMS > old.Milliseconds() {
 			add("nothing has changed since this was recorded: while nobody looks, only changes are;" +
 				" now that somebody does, fresh results are recorded from the next run on")
 		}
@@ -218,16 +231,19 @@ func healthOf(a hook.ActiveCheck, t hook.Target, all []known, nowMS int64) targe
 	port, _ := strconv.Atoi(portText) // the schema stores host:port only
 	next, best := int64(0), -1
 	for _, k := range all {
-		health, reason := k.health(off != ""), k.why(a, off)
+		health, reason, since := k.health(off != ""), k.why(a, off), schema.Time(k.SinceMS)
+		if health == isOff {
+			since = nil // what is known is since when it was up or down
+		}
 		if off == "" {
 			next = earlier(next, k.nextMS(a, nowMS))
 		}
 		if k.IP == "" {
-			row.Health, row.Reason, row.Since, row.LastProbe = health, reason, schema.Time(k.SinceMS), probeOf(k)
+			row.Health, row.Reason, row.Since, row.LastProbe = health, reason, since, probeOf(k)
 			continue
 		}
 		at := addressHealth{
-			IP: k.IP, Port: port, Health: health, Reason: reason, Since: schema.Time(k.SinceMS), LastProbe: probeOf(k),
+			IP: k.IP, Port: port, Health: health, Reason: reason, Since: since, LastProbe: probeOf(k),
 			Counters: &counters{k.Successes, k.HTTPFailures, k.TCPFailures, k.Timeouts},
 		}
 		if worth := k.worth(health); worth > best {

@@ -156,7 +156,7 @@ func TestHealth_reasons(t *testing.T) {
 		state          hook.ProbeState
 		health, reason string
 	}{
-		{"healthy", watched, succeeded, hook.ProbeState{Health: hook.Healthy, Success: 3}, isHealthy, "up; last probe: status 200"},
+		{"healthy", watched, succeeded, hook.ProbeState{Health: hook.Healthy, SinceMS: now, Success: 3}, isHealthy, "up; last probe: status 200"},
 		{"unhealthy", watched, failed, hook.ProbeState{Health: hook.Unhealthy, TCP: 5}, isDown, "down: TCP failures 5 of 5; last probe: connection refused"},
 		{
 			"failing in two ways", watched, probe(record.ResultFailure, "no answer within 1 s"),
@@ -174,13 +174,13 @@ func TestHealth_reasons(t *testing.T) {
 		{"a state alone", watched, record.TargetSummary{}, hook.ProbeState{Health: hook.Unhealthy, HTTP: 4}, isDown, "down: HTTP failures 4 of 4"},
 		{
 			"blocked", watched, probe(record.ResultBlocked, "10.0.0.1 is a private address"),
-			hook.ProbeState{},
+			hook.ProbeState{Health: hook.Healthy, SinceMS: now},
 			"HEALTHCHECKS_OFF", "not probed: 10.0.0.1 is a private address",
 		},
 		{"a name that fails for now", watched, kept, hook.ProbeState{Health: hook.Healthy}, isHealthy, "up; last probe: status 200; the address is one that the name had before: the name server does not answer"},
 		{"down for good", upOnly, failed, hook.ProbeState{Health: hook.Unhealthy, TCP: 5}, isDown, "down: TCP failures 5 of 5; last probe: connection refused; not probed while it is down: unhealthy.interval is 0"},
 		{"up for good", downOnly, succeeded, hook.ProbeState{Health: hook.Healthy}, isHealthy, "up; last probe: status 200; not probed while it is up: healthy.interval is 0"},
-		{"off", off, failed, hook.ProbeState{Health: hook.Unhealthy, TCP: 5}, "HEALTHCHECKS_OFF", "not probed: both intervals are 0"},
+		{"off", off, failed, hook.ProbeState{Health: hook.Unhealthy, SinceMS: now, TCP: 5}, "HEALTHCHECKS_OFF", "not probed: both intervals are 0"},
 		{
 			"set by hand", watched, succeeded,
 			hook.ProbeState{Health: hook.Unhealthy, SinceMS: now, ProbedMS: now - 1, Ordered: order},
@@ -222,6 +222,74 @@ func TestHealth_reasons(t *testing.T) {
 			}
 			if row["health"] != tt.health || row["reason"] != tt.reason {
 				t.Errorf("the target is %v, because %q; want what its only address is", row["health"], row["reason"])
+			}
+			var since any
+			if tt.state.SinceMS != 0 && tt.health != "HEALTHCHECKS_OFF" {
+				since = stamp(clock)
+			}
+			if of := row["data"].(map[string]any)["addresses"].([]any)[0].(map[string]any)["since"]; row["since"] != since || of != since {
+				t.Errorf("since %v, its address since %v; want %v", row["since"], of, since)
+			}
+		})
+	}
+}
+
+// TestHealth_changedTarget: what was seen before a target was given another host
+// or port says nothing of it, whichever of summary and states is older.
+func TestHealth_changedTarget(t *testing.T) {
+	now := clock.UnixMilli()
+	down := func(hostname string, port int) record.TargetSummary {
+		return record.TargetSummary{
+			IP: "10.0.0.1", Hostname: hostname, Port: port, Health: "unhealthy", SinceMS: now, TCPFailures: 5,
+			Result: record.ResultFailure, Reason: "connection refused", LastMS: now,
+		}
+	}
+	lost := record.TargetSummary{Hostname: "web1.test", Port: 80, DNSError: "name does not resolve", LastMS: now}
+	const (
+		notYet = "HEALTHY: not probed yet: it counts as healthy until then"
+		isDown = "UNHEALTHY: down: TCP failures 2 of 2; last probe: connection refused"
+	)
+	state := func(endpoint string) hook.ProbeState {
+		return hook.ProbeState{Endpoint: endpoint, Health: hook.Unhealthy, SinceMS: now, TCP: 2}
+	}
+	tests := []struct {
+		name, target string
+		summary      *record.TargetSummary
+		state        hook.ProbeState
+		want         string
+	}{
+		{"the same", "web1.test:80", new(down("web1.test", 80)), state("web1.test:80"), isDown},
+		{"the same, an IPv6 address", "[2001:db8::1]:80", new(down("2001:db8::1", 80)), state("[2001:db8::1]:80"), isDown},
+		{"the same, an IPv4 address in IPv6's form", "[::ffff:10.0.0.1]:80", new(down("10.0.0.1", 80)), state("10.0.0.1:80"), isDown},
+		{"another port", "web1.test:80", new(down("web1.test", 81)), state("web1.test:81"), notYet},
+		{"another host", "web1.test:80", new(down("web2.test", 80)), state("web2.test:80"), notYet},
+		{"another name that gave no address", "web2.test:80", &lost, hook.ProbeState{}, notYet},
+		{"a state that has no place", "web1.test:80", new(down("web1.test", 80)), state(""), isDown},
+		{"a state of another port", "web1.test:80", nil, state("web1.test:81"), notYet},
+		{"a summary of another port", "web1.test:80", new(down("web1.test", 81)), state("web1.test:80"), "UNHEALTHY: down: TCP failures 2 of 2"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := newProbed(t, `{"name":"web"}`)
+			id := p.target(`{"target":"` + tt.target + `"}`)
+			s := record.Summary{LastMS: now}
+			if tt.summary != nil {
+				tt.summary.TargetID = id
+				s.Targets = append(s.Targets, *tt.summary)
+			}
+			var states []hook.ProbeState
+			if tt.state.Health != "" {
+				tt.state.Address = id + "/10.0.0.1"
+				states = append(states, tt.state)
+			}
+			p.ran(s, states...)
+			rows, _ := p.health()
+			row := rows[tt.target]
+			if got := fmt.Sprint(row["health"], ": ", row["reason"]); got != tt.want {
+				t.Errorf("%s; want %s", got, tt.want)
+			}
+			if tt.want == notYet && (row["last_probe"] != nil || row["since"] != nil || row["counters"] != nil) {
+				t.Errorf("row = %v; want nothing that a probe saw", row)
 			}
 		})
 	}
@@ -490,6 +558,20 @@ func TestHealth_note(t *testing.T) {
 	p.advance(time.Hour)
 	p.must(200, "PATCH", "/upstreams/web", `{"healthchecks":{"active":{"healthy":{"interval":0},"unhealthy":{"interval":0}}}}`)
 	said("nothing is probed", at, "nothing judged")
+
+	for _, tt := range []struct {
+		healthy, unhealthy string
+		after              time.Duration
+	}{{"1", "60", 5 * time.Second}, {"60", "1", 5 * time.Second}, {"10", "0", 20 * time.Second}, {"0", "7.5", 15 * time.Second}, {"600", "300", 10 * time.Minute}} {
+		p.must(200, "PATCH", "/upstreams/web", `{"healthchecks":{"active":{"healthy":{"interval":`+tt.healthy+`},"unhealthy":{"interval":`+tt.unhealthy+`}}}}`)
+		for after, want := range map[time.Duration]string{tt.after: "", tt.after + time.Millisecond: unchanged} {
+			p.advance(time.Hour) // nobody looks any more
+			recorded("")
+			at := stamp(p.now())
+			p.advance(after)
+			said(fmt.Sprintf("intervals of %s and %s s, after %v", tt.healthy, tt.unhealthy, after), at, want)
+		}
+	}
 }
 
 // TestHealth_nextProbe: what is on record may be old, the next probe is not.
@@ -613,5 +695,35 @@ func TestWarnings_reminder(t *testing.T) {
 		if diff := cmp.Diff(any(want), got["warnings"]); diff != "" {
 			t.Errorf("warnings of %s (-want +got):\n%s", event, diff)
 		}
+	}
+}
+
+// healthprobe carries out no order whose id is not greater than the last one's:
+// the clock of the process that gave that one may have been ahead.
+func TestHealth_ordersSortAfterEarlierOnes(t *testing.T) {
+	p := newProbed(t, `{"name":"web"}`)
+	id := p.target(`{"target":"10.0.0.1:80"}`)
+	ahead := eventid.NewGenerator(func() time.Time { return p.now().Add(time.Minute) }, nil)
+	last := func() string {
+		t.Helper()
+		p.must(204, "PUT", "/upstreams/web/targets/"+id+"/unhealthy", "")
+		view, err := p.server.store.Probes(context.Background(), p.id, p.now().UnixMilli())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return view.Orders[len(view.Orders)-1].ID
+	}
+	done := ahead.Next()
+	p.ran(record.Summary{}, hook.ProbeState{Address: id + "/10.0.0.1", Health: hook.Healthy, Ordered: done})
+	if got := last(); got <= done {
+		t.Errorf("order %s; want one after %s, which was carried out", got, done)
+	}
+	p.advance(time.Minute)
+	waits := hook.HealthOrder{ID: ahead.Next(), TargetID: id, Health: hook.Healthy}
+	if err := p.server.store.PutHealthOrder(context.Background(), p.id, waits, p.now().UnixMilli()); err != nil {
+		t.Fatal(err)
+	}
+	if got := last(); got <= waits.ID {
+		t.Errorf("order %s; want one after %s, which waits", got, waits.ID)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"eventhooks/internal/eventid"
@@ -22,10 +23,20 @@ type known struct {
 
 // knownOf puts together what is known of each target's addresses. The states
 // decide, and the summary, which may be older by a run that is under way, adds
-// what the last probe saw. Orders that wait are taken for carried out.
+// what the last probe saw. Orders that wait are taken for carried out. What a
+// target's address was before the target was changed says nothing of it.
 func knownOf(targets []hook.Target, summary record.Summary, view hook.ProbeView) map[string][]known {
-	current := make(map[string]hook.ProbeState, len(view.States))
-	for _, st := range view.States {
+	at := endpoints(targets)
+	summary.Targets = slices.DeleteFunc(slices.Clone(summary.Targets), func(e record.TargetSummary) bool {
+		return e.Hostname != "" && at[e.TargetID] != net.JoinHostPort(e.Hostname, strconv.Itoa(e.Port))
+	})
+	states := slices.DeleteFunc(slices.Clone(view.States), func(st hook.ProbeState) bool {
+		id, _, _ := strings.Cut(st.Address, "/")
+		return st.Endpoint != "" && at[id] != st.Endpoint
+	})
+
+	current := make(map[string]hook.ProbeState, len(states))
+	for _, st := range states {
 		current[st.Address] = st
 	}
 	all := make(map[string][]known)
@@ -36,11 +47,11 @@ func knownOf(targets []hook.Target, summary record.Summary, view hook.ProbeView)
 		}
 		all[e.TargetID] = append(all[e.TargetID], k)
 	}
-	for id, more := range unlisted(summary, view.States) {
+	for id, more := range unlisted(summary, states) {
 		all[id] = append(all[id], more...)
 	}
 
-	done := make(map[string]string, len(view.States))
+	done := make(map[string]string, len(view.States)) // also before the target was changed
 	for _, st := range view.States {
 		done[st.Address] = st.Ordered
 	}
@@ -49,6 +60,19 @@ func knownOf(targets []hook.Target, summary record.Summary, view hook.ProbeView)
 			if o.TargetID == t.ID {
 				all[t.ID] = obey(o, t, all[t.ID], done)
 			}
+		}
+	}
+	return all
+}
+
+// endpoints returns the host:port of each target by its id, as healthprobe
+// writes it: an IPv4 address in IPv6's form is what it stands for.
+func endpoints(targets []hook.Target) map[string]string {
+	all := make(map[string]string, len(targets))
+	for _, t := range targets {
+		all[t.ID] = t.Target
+		if at, err := netip.ParseAddrPort(t.Target); err == nil {
+			all[t.ID] = netip.AddrPortFrom(at.Addr().Unmap(), at.Port()).String()
 		}
 	}
 	return all

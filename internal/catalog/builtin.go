@@ -46,7 +46,7 @@ func list(s string) []string {
 var others = []builtIn{
 	{
 		source: balancer, event: "health",
-		description: "A target of an upstream has become healthy or unhealthy",
+		description: "A target of an upstream has become healthy or unhealthy; with reminder and since, it is still unhealthy",
 		fields:      "upstream_id,ip,port,hostname,health",
 		// on_change compares the health of one target with what that same
 		// target said before, or two targets flapping in turn would always

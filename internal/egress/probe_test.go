@@ -343,7 +343,7 @@ func TestClient_Probe_tellsWhenTheCertificateEnds(t *testing.T) {
 			}
 		})
 	}
-	soon, past := now.Add(36*time.Hour), now.AddDate(0, 0, -3)
+	soon, past, later := now.Add(36*time.Hour), now.AddDate(0, 0, -3), now.AddDate(2, 0, 0)
 	tests := []struct {
 		name   string
 		addr   string
@@ -354,8 +354,9 @@ func TestClient_Probe_tellsWhenTheCertificateEnds(t *testing.T) {
 	}{
 		{"one that is good", server(soon, true, 0), soon, hook.Probe{Host: "example.com", VerifyTLS: true}, "", ""},
 		{"one that is good, TLS 1.2", server(soon, true, tls.VersionTLS12), soon, hook.Probe{Host: "example.com", VerifyTLS: true}, "", ""},
-		{"one that has expired", server(past, true, 0), past, hook.Probe{Host: "example.com", VerifyTLS: true}, hook.FaultTCP, "TLS: certificate has expired or is not valid yet"},
-		{"one that has expired, TLS 1.2", server(past, true, tls.VersionTLS12), past, hook.Probe{Host: "example.com", VerifyTLS: true}, hook.FaultTCP, "TLS: certificate has expired or is not valid yet"},
+		{"one that has expired", server(past, true, 0), past, hook.Probe{Host: "example.com", VerifyTLS: true}, hook.FaultTCP, "TLS: certificate expired at " + past.Format(time.RFC3339)},
+		{"one that has expired, TLS 1.2", server(past, true, tls.VersionTLS12), past, hook.Probe{Host: "example.com", VerifyTLS: true}, hook.FaultTCP, "TLS: certificate expired at " + past.Format(time.RFC3339)},
+		{"one that is not valid yet", server(later, true, 0), later, hook.Probe{Host: "example.com", VerifyTLS: true}, hook.FaultTCP, "TLS: certificate is not valid before " + later.AddDate(-1, 0, 0).Format(time.RFC3339)},
 		{"one that has expired, not verified", server(past, false, 0), past, hook.Probe{Host: "example.com"}, "", ""},
 		{"one signed by nobody", server(soon, false, 0), soon, hook.Probe{Host: "example.com", VerifyTLS: true}, hook.FaultTCP, "TLS: certificate is signed by an unknown authority"},
 		{"one signed by nobody, not verified", server(soon, false, 0), soon, hook.Probe{Host: "example.com"}, "", ""},

@@ -134,7 +134,7 @@ func tlsReason(err error, host string) string {
 	}
 	if bad, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
 		if bad.Reason == x509.Expired {
-			return "TLS: certificate has expired or is not valid yet"
+			return outOfDate(bad.Cert, time.Now())
 		}
 		return "TLS: certificate is not valid"
 	}
@@ -154,6 +154,15 @@ func tlsReason(err error, host string) string {
 		return "TLS: " + words + " during the handshake"
 	}
 	return "TLS: handshake failed"
+}
+
+// outOfDate says why a certificate is not valid now, which was found a moment
+// before: what was over then is over.
+func outOfDate(c *x509.Certificate, now time.Time) string {
+	if now.After(c.NotAfter) {
+		return "TLS: certificate expired at " + c.NotAfter.UTC().Format(time.RFC3339)
+	}
+	return "TLS: certificate is not valid before " + c.NotBefore.UTC().Format(time.RFC3339)
 }
 
 // alert returns the words of the TLS alert that the other side sent; "" when

@@ -70,7 +70,7 @@ func baseURL(flag, raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
-		return nil, fmt.Errorf("%s: not a URL; give one like http://127.0.0.1:8001", flag)
+		return nil, fmt.Errorf("%s: not an http or https URL; give one like http://127.0.0.1:8001", flag)
 	case u.User != nil:
 		return nil, fmt.Errorf("%s: a URL with a user in it is not taken; leave that out and give a token", flag)
 	case u.RawQuery != "" || u.Fragment != "":
@@ -109,7 +109,7 @@ func (a *api) list(ctx context.Context, path string, query url.Values) ([]json.R
 	}
 	endless := func(format string, args ...any) error {
 		return &answerError{http.StatusOK, fmt.Sprintf(
-			"%s lists %s without end: %s; %s", a.name, path, fmt.Sprintf(format, args...), a.hints.foreign)}
+			"%s lists %s without end: %s%s", a.name, path, fmt.Sprintf(format, args...), a.elsewhere("GET "+path))}
 	}
 	var rows []json.RawMessage
 	size := 0
@@ -273,9 +273,9 @@ func (a *api) fault(resp *http.Response, what string, body []byte) error {
 		hint = a.hints.unauthorized
 	case code == http.StatusForbidden:
 		hint = a.hints.forbidden
-	case code == http.StatusNotFound && strings.HasSuffix(what, " /upstreams"):
+	case code == http.StatusNotFound && isFirst(what):
 		hint = a.hints.absent
-	case e.Message == "" && len(body) > 0:
+	case e.Message == "" && len(body) > 0 && isFirst(what):
 		hint = a.hints.foreign
 	case code == http.StatusTooManyRequests || code >= 500:
 		hint = "look into its log, and run this again later"
@@ -288,7 +288,19 @@ func (a *api) fault(resp *http.Response, what string, body []byte) error {
 
 // foreign is the error of an answer that such an API does not give.
 func (a *api) foreign(status int, what, why string) error {
-	return &answerError{status, fmt.Sprintf("%s answered %d with what cannot be read: %s; %s (%s)", a.name, status, why, a.hints.foreign, what)}
+	return &answerError{status, fmt.Sprintf("%s answered %d with what cannot be read: %s%s (%s)", a.name, status, why, a.elsewhere(what), what)}
+}
+
+// isFirst reports whether a request is the first that each side gets. Where it
+// was answered the URL is right.
+func isFirst(what string) bool { return what == http.MethodGet+" /upstreams" }
+
+// elsewhere asks whether the URL is right, after an answer that cannot be used.
+func (a *api) elsewhere(what string) string {
+	if isFirst(what) {
+		return "; " + a.hints.foreign
+	}
+	return ""
 }
 
 // form says in words what a body is.
@@ -330,7 +342,11 @@ func (a *api) unreachable(whole context.Context, err error) error {
 	case noTLS, errors.Is(err, http.ErrSchemeMismatch):
 		return fmt.Errorf("%s does not speak TLS; name its http port in %s, or its https port: %w", at, a.flag, err)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-		return fmt.Errorf("%s broke off in the middle of an answer; look whether it still runs, and run this again: %w", at, err)
+		or := ""
+		if a.base.Scheme == "https" {
+			or = "; or it does not speak TLS there: try http"
+		}
+		return fmt.Errorf("%s broke off in the middle of an answer; look whether it still runs, and run this again%s: %w", at, or, err)
 	}
 	return fmt.Errorf("%s cannot be reached; check %s: %w", at, a.flag, err)
 }

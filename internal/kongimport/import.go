@@ -36,7 +36,7 @@ type Options struct {
 	URL   string      // base URL of Event Hooks; required
 	Token hook.Secret // of scope admin, or read for a dry run; required
 
-	DryRun bool // write nothing, and print the same plan
+	DryRun bool // write nothing, and print what would be done
 	// Exact keeps zeros where Kong's checks are off. Without it such an upstream
 	// is given the defaults of Event Hooks when it is made, and keeps what it
 	// has when it is there.
@@ -72,9 +72,15 @@ func Run(ctx context.Context, o Options) error {
 	}
 	im.totals("")
 	upstreams, targets := im.upstreams[isRefused], im.targets[isRefused]
-	if upstreams+targets > 0 {
-		return fmt.Errorf("%w: %s and %s refused; the lines that begin with %q say why",
-			ErrIncomplete, number(upstreams, "upstream"), number(targets, "target"), isRefused)
+	var parts []string
+	if upstreams > 0 {
+		parts = append(parts, number(upstreams, "upstream"))
+	}
+	if targets > 0 {
+		parts = append(parts, number(targets, "target"))
+	}
+	if len(parts) > 0 {
+		return fmt.Errorf("%w: %s refused; the lines that begin with %q say why", ErrIncomplete, strings.Join(parts, " and "), isRefused)
 	}
 	return nil
 }
@@ -99,6 +105,9 @@ const (
 )
 
 var outcomes = []outcome{isCreated, isUpdated, isUnchanged, isSkipped, isRefused, isOnlyHere}
+
+// intents are the outcomes that a dry run does not bring about.
+var intents = map[outcome]string{isCreated: "create", isUpdated: "update"}
 
 type importer struct {
 	o          Options
@@ -205,7 +214,7 @@ func (im *importer) run(ctx context.Context) error {
 		return im.upstream(ctx, u)
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; what comes after it was not looked at", err)
 	}
 	if im.o.Tags == "" {
 		for _, id := range slices.Sorted(maps.Keys(im.here)) {
@@ -281,7 +290,7 @@ func (im *importer) upstream(ctx context.Context, u entity) error {
 			p.outcome = isUpdated
 		}
 	}
-	notes := append([]string{"targets: " + counted(t.count)}, p.notes...)
+	notes := append([]string{"targets: " + im.planned(t.count)}, p.notes...)
 	if len(t.leftOut) > 0 && p.outcome != isUnchanged {
 		notes = append(notes, "left out of targets: "+some(t.leftOut))
 	}
@@ -375,21 +384,37 @@ func (im *importer) bothTargets(ctx context.Context, upstreamID string) (theirs,
 
 // line prints what became of one thing.
 func (im *importer) line(o outcome, name string, notes ...string) {
-	fmt.Fprintf(im.o.Out, "%-9s  %s: %s\n", o, shown(name), strings.Join(notes, "; "))
+	begin := string(o)
+	if im.o.DryRun {
+		begin = cmp.Or(intents[o], begin)
+	}
+	fmt.Fprintf(im.o.Out, "%-9s  %s: %s\n", begin, shown(name), strings.Join(notes, "; "))
 }
 
 func (im *importer) totals(when string) {
 	if im.o.DryRun {
-		when += "dry run, nothing was written: "
+		when += "dry run, nothing was written; it would be: "
 	}
-	fmt.Fprintf(im.o.Out, "%supstreams: %s; targets: %s\n", when, counted(im.upstreams), counted(im.targets))
+	fmt.Fprintf(im.o.Out, "%supstreams: %s; targets: %s\n", when, counted(im.upstreams, nil), counted(im.targets, nil))
 }
 
-// counted says how many there were of what, "none" when there were none.
-func counted(n map[outcome]int) string {
+// planned is counted, of what a dry run leaves to be done.
+func (im *importer) planned(n map[outcome]int) string {
+	if im.o.DryRun {
+		return counted(n, intents)
+	}
+	return counted(n, nil)
+}
+
+// counted says how many there were of what, "none" when there were none; those
+// of intents are still to come.
+func counted(n map[outcome]int, intents map[outcome]string) string {
 	var parts []string
 	for _, o := range outcomes {
-		if n[o] > 0 {
+		switch {
+		case n[o] > 0 && intents[o] != "":
+			parts = append(parts, fmt.Sprintf("%d to %s", n[o], intents[o]))
+		case n[o] > 0:
 			parts = append(parts, fmt.Sprintf("%d %s", n[o], o))
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -37,7 +38,8 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	plan := out
-	hasLines(t, out, append(slices.Clone(first[:5]), "dry run, nothing was written: "+first[5])...)
+	hasLines(t, out, "create     u0.example.test: targets: 3 to create; off in Kong", "create     u1.example.test: targets: none; ",
+		"create     u2", "create     u3", "create     u4", "dry run, nothing was written; it would be: "+first[5])
 	if w := eh.written(); len(w) > 0 {
 		t.Fatalf("a dry run wrote %q", w)
 	}
@@ -47,7 +49,7 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	hasLines(t, out, first...)
-	if plan != strings.Replace(out, "upstreams: 5", "dry run, nothing was written: upstreams: 5", 1) {
+	if done(plan) != out {
 		t.Errorf("the dry run's plan:\n%swas carried out as:\n%s", plan, out)
 	}
 	want := []string{"10.0.0.1:80 100 " + id(10), "[::1]:443 7 " + id(12), "a.example.test:8000 0 " + id(11)}
@@ -264,12 +266,12 @@ func TestRun_tags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hasLines(t, out, "created    both: targets: 1 created", "created    again", "dry run, nothing was written: upstreams: 2 created;")
+	hasLines(t, out, "create     both: targets: 1 to create", "create     again", "dry run, nothing was written; it would be: upstreams: 2 created;")
 	out, err = run(t, k, eh, tagged("a/c"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	hasLines(t, out, "created    both", "created    one", "created    other", "created    again", "dry run, nothing was written: upstreams: 4 created;")
+	hasLines(t, out, "create     both", "create     one", "create     other", "create     again", "dry run, nothing was written; it would be: upstreams: 4 created;")
 }
 
 func TestRun_workspace(t *testing.T) {
@@ -326,7 +328,7 @@ func TestRun_refused(t *testing.T) {
 		kongTarget(13, "10.0.0.3:80", 70000),
 	}
 	out, err := run(t, k, eh)
-	if !errors.Is(err, kongimport.ErrIncomplete) || !strings.Contains(err.Error(), "6 upstreams and 4 targets refused") {
+	if !errors.Is(err, kongimport.ErrIncomplete) || !strings.Contains(err.Error(), ": 6 upstreams and 4 targets refused; ") {
 		t.Errorf("error = %v; want ErrIncomplete with counts", err)
 	}
 	hasLines(t, out,
@@ -355,14 +357,17 @@ func TestRun_names(t *testing.T) {
 	t.Run("a name that another id has here is refused", func(t *testing.T) {
 		k, eh := newKong(t, kongUpstream(1, "web"), kongUpstream(2, "api")), newEventHooks(t)
 		eh.call(t, "PUT", "/upstreams/"+id(9), `{"name":"web"}`, 200)
-		for _, o := range [][]func(*kongimport.Options){{dry}, nil} {
-			out, err := run(t, k, eh, o...)
+		for _, tt := range []struct {
+			dry   bool
+			begin string
+		}{{true, "create     api"}, {false, "created    api"}} {
+			out, err := run(t, k, eh, func(o *kongimport.Options) { o.DryRun = tt.dry })
 			if !errors.Is(err, kongimport.ErrIncomplete) {
 				t.Errorf("error = %v; want ErrIncomplete", err)
 			}
 			lines := strings.Split(out, "\n")
 			if !strings.HasPrefix(lines[0], "refused    web: name: upstream "+id(9)+" has it here already; rename or delete that one") ||
-				!strings.HasPrefix(lines[1], "created    api") || !strings.HasPrefix(lines[2], "only here  web") {
+				!strings.HasPrefix(lines[1], tt.begin) || !strings.HasPrefix(lines[2], "only here  web") {
 				t.Errorf("printed:\n%s", out)
 			}
 		}
@@ -381,7 +386,7 @@ func TestRun_names(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		hasLines(t, plan, "updated    d: ", "updated    c: ", "updated    b: ", "dry run")
+		hasLines(t, plan, "update     d: ", "update     c: ", "update     b: ", "dry run, nothing was written; it would be: upstreams: 3 updated;")
 		if _, err := run(t, k, eh); err != nil {
 			t.Fatal(err)
 		}
@@ -444,6 +449,9 @@ func TestRun_targets(t *testing.T) {
 		if !errors.Is(err, kongimport.ErrIncomplete) {
 			t.Errorf("error = %v; want ErrIncomplete", err)
 		}
+		if err != nil && !strings.Contains(err.Error(), ": 1 target refused; ") {
+			t.Errorf("error = %v; want one that counts targets only", err)
+		}
 		hasLines(t, out, "unchanged  web: targets: 1 unchanged, 1 refused, 1 only here",
 			"refused    web, target d:80: target: target "+id(30)+" has this address here already", "upstreams: 1 unchanged;")
 	})
@@ -485,7 +493,7 @@ func TestRun_manyTargets(t *testing.T) {
 	hasLines(t, out, "created    web: targets: 500 created, 3 refused",
 		"refused    web, target 10.0.2.0:80, 10.0.2.1:80, 10.0.2.2:80: an upstream has at most 500 targets here", "created    next",
 		"upstreams: 2 created; targets: 500 created, 3 refused")
-	if got, _, _ := strings.Cut(out, "\nupstreams:"); !strings.HasPrefix(plan, got) {
+	if done(plan) != out {
 		t.Errorf("planned:\n%sdone:\n%s", plan, out)
 	}
 	if n := len(eh.addresses(t, "web")); n != 500 {
@@ -601,7 +609,8 @@ func TestRun_kongDies(t *testing.T) {
 				return true
 			})
 			out, err := run(t, k, eh)
-			if err == nil || errors.Is(err, kongimport.ErrIncomplete) || !strings.HasPrefix(err.Error(), "upstream b: Kong at http://127.0.0.1:") {
+			if err == nil || errors.Is(err, kongimport.ErrIncomplete) || !strings.HasPrefix(err.Error(), "upstream b: Kong at http://127.0.0.1:") ||
+				!strings.Contains(err.Error(), "; what comes after it was not looked at") || strings.Contains(err.Error(), "TLS") {
 				t.Errorf("error = %v; want one that says where Kong ended", err)
 			}
 			hasLines(t, out, "created    a: targets: 1 created", "until it stopped: upstreams: 1 created; targets: 1 created")
@@ -704,7 +713,7 @@ func TestRun_answersOfEventHooks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		hasLines(t, out, "created    a", "dry run")
+		hasLines(t, out, "create     a", "dry run")
 		if _, err := run(t, k, eh); err == nil || !strings.Contains(err.Error(), "give a token of scope admin; read is enough for --dry-run") {
 			t.Errorf("error = %v; want one that asks for scope admin", err)
 		}
@@ -720,7 +729,8 @@ func TestRun_answersOfEventHooks(t *testing.T) {
 			return true
 		}))
 		out, err := run(t, k, eh)
-		if err == nil || !strings.HasPrefix(err.Error(), "targets of upstream a: Event Hooks answered 500") {
+		if err == nil || !strings.HasPrefix(err.Error(), "targets of upstream a: Event Hooks answered 500") ||
+			!strings.HasSuffix(err.Error(), "; what comes after it was not looked at") {
 			t.Errorf("error = %v", err)
 		}
 		hasLines(t, out, "created    a: targets: 1 created", "until it stopped: upstreams: 1 created; targets: 1 created")
@@ -894,6 +904,43 @@ func TestRun_strangers(t *testing.T) {
 			t.Errorf("error = %v", err)
 		}
 	})
+	t.Run("TLS where the connection is closed upon it", func(t *testing.T) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = c.Read(make([]byte, 1<<12)) // what is left unread would turn the end into a reset
+				c.Close()
+			}
+		}()
+		_, err = run(t, newKong(t), eh, func(o *kongimport.Options) { o.Kong = "https://" + l.Addr().String() })
+		if err == nil || !strings.Contains(err.Error(), "; or it does not speak TLS there: try http: ") {
+			t.Errorf("error = %v", err)
+		}
+	})
+	t.Run("the URL is right once the upstreams were read", func(t *testing.T) {
+		for _, status := range []int{200, 500} {
+			k := newKong(t, kongUpstream(1, "web"))
+			k.answer(func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, "/targets") {
+					return false
+				}
+				say(w, status, `<html>`)
+				return true
+			})
+			out, err := run(t, k, eh)
+			if err == nil || !strings.Contains(out+err.Error(), fmt.Sprintf("Kong answered %d", status)) || strings.Contains(out+err.Error(), "Admin API") {
+				t.Errorf("printed:\n%serror = %v; want no doubt of --kong", out, err)
+			}
+		}
+	})
 	t.Run("a certificate of nobody", func(t *testing.T) {
 		s := httptest.NewTLSServer(http.NotFoundHandler())
 		defer s.Close()
@@ -919,8 +966,8 @@ func TestRun_mistakes(t *testing.T) {
 		set  func(*kongimport.Options)
 		want string
 	}{
-		"no URL":                {func(o *kongimport.Options) { o.Kong = "127.0.0.1:8001" }, "--kong: not a URL"},
-		"a scheme":              {func(o *kongimport.Options) { o.URL = "ftp://x" }, "--url: not a URL"},
+		"no URL":                {func(o *kongimport.Options) { o.Kong = "127.0.0.1:8001" }, "--kong: not an http or https URL; "},
+		"a scheme":              {func(o *kongimport.Options) { o.URL = "ftp://x" }, "--url: not an http or https URL; "},
 		"a password in the URL": {func(o *kongimport.Options) { o.Kong = "http://kong:pa55word@x" }, "--kong: a URL with a user"},
 		"a query":               {func(o *kongimport.Options) { o.Kong = "http://x/?token=pa55word" }, "--kong: leave out"},
 		"a workspace":           {func(o *kongimport.Options) { o.Workspace = "a/b" }, "--workspace: a/b"},

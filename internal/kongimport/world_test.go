@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -317,6 +318,13 @@ func run(t *testing.T, k *kong, eh *eventHooks, more ...func(*kongimport.Options
 
 func dry(o *kongimport.Options)   { o.DryRun = true }
 func exact(o *kongimport.Options) { o.Exact = true }
+
+// done is what a plan prints when it is carried out.
+func done(plan string) string {
+	plan = regexp.MustCompile(`(?m)^(create|update) ( +)`).ReplaceAllString(plan, "${1}d$2")
+	plan = regexp.MustCompile(`(\d) to (create|update)`).ReplaceAllString(plan, "$1 ${2}d")
+	return strings.Replace(plan, "dry run, nothing was written; it would be: ", "", 1)
+}
 
 // hasLines fails unless the output's lines are those, in that order: each want
 // is what a line begins with.

@@ -50,6 +50,7 @@ type field struct {
 	elements *field   // mapping, array, set; its name is not used
 	oneOf    []string // text
 	lo, hi   float64  // integer, number: both ends included; hi 0 is no bound
+	instead  string   // integer, number: what else there is, the end of the fault of one out of bounds
 	least    int      // array, set: number of elements
 	most     int      // text, free: bytes; mapping, array, set: elements; 0 is no bound
 	open     bool     // record: its fields are not known, so that none is looked at
@@ -254,7 +255,7 @@ func (f field) scalar(raw []byte) (_ any, fault string) {
 			return nil, f.expected()
 		}
 		if f.hi != 0 && (n < f.lo || n > f.hi) {
-			return nil, fmt.Sprintf("value should be between %.0f and %.0f", f.lo, f.hi)
+			return nil, fmt.Sprintf("value should be between %.0f and %.0f", f.lo, f.hi) + f.instead
 		}
 		if f.kind == number {
 			return n, ""

@@ -85,7 +85,7 @@ func upstreamFields() []field {
 				"unhealthy":{"http_statuses":[429,500,503],"tcp_failures":0,"timeouts":0,"http_failures":0}}`},
 			{name: "threshold", kind: fixed, only: `0`},
 		}},
-		{name: "remind_every", kind: integer, lo: minRemind, hi: maxRemind},
+		{name: "remind_every", kind: integer, lo: minRemind, hi: maxRemind, instead: ", or null for never"},
 	}
 	for _, balancing := range []struct{ name, def string }{
 		{"algorithm", `"round-robin"`},

@@ -31,7 +31,7 @@ func checkUpstream(t *testing.T, path, value, said string) {
 func TestNewUpstream_types(t *testing.T) {
 	const active = "healthchecks.active."
 	seconds := anInteger()
-	seconds.of[`5`] = "value should be between 60 and 2592000"
+	seconds.of[`5`] = "value should be between 60 and 2592000, or null for never"
 	for path, f := range map[string]fieldType{
 		"remind_every":                     seconds,
 		active + "type":                    aString("expected one of: http, https, tcp, grpc, grpcs"),
@@ -54,7 +54,7 @@ func TestNewUpstream_values(t *testing.T) {
 		days      = active + "certificate_expiry_days"
 		unplain   = "must be printable and without spaces, such as shop.v1.Orders"
 		daysOff   = "value should be between 0 and 365"
-		remindOff = "value should be between 60 and 2592000"
+		remindOff = "value should be between 60 and 2592000, or null for never"
 	)
 	for _, tt := range []struct{ path, value, said string }{
 		{active + "type", `"grpc"`, ""},
