@@ -20,12 +20,12 @@ VERSION ?= $(shell git -C "$(ROOT)" describe --tags --always --dirty 2>/dev/null
 BUILD := CGO_ENABLED=0 go build -trimpath -tags lambda.norpc -ldflags='-s -X main.version=$(VERSION)' -buildvcs=false
 
 # What is compiled without inlining, so that a cold start loads less: Lua, which
-# only some hooks use, and in admin, which people call now and then, the AWS
-# clients.
+# only some hooks use, and in admin, which people call now and then, everything
+# but most of the standard library, whose runtime would start later.
 LUA := -gcflags=github.com/yuin/...=-l -gcflags=eventhooks/internal/lua/...=-l
 FLAGS_deliver := $(LUA)
 FLAGS_Deliver := $(LUA)
-FLAGS_admin := $(LUA) -gcflags=github.com/aws/...=-l
+FLAGS_admin := -gcflags=github.com/...=-l -gcflags=eventhooks/...=-l -gcflags=net/...=-l
 FLAGS_Admin := $(FLAGS_admin)
 
 GO_TOOL := go tool -modfile=tools/go.mod
