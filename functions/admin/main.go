@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambdacontext"
@@ -18,33 +17,34 @@ import (
 	"eventhooks/internal/dynamostore"
 	"eventhooks/internal/egress"
 	"eventhooks/internal/env"
+	"eventhooks/internal/keyring"
 	"eventhooks/internal/lambdaevent"
 	"eventhooks/internal/lua"
 	"eventhooks/internal/sqsqueue"
 )
 
-// Set by the linker only: loopback by the end-to-end tests.
-var version, loopback = "dev", ""
+var version, loopback = "dev", "" // set by the linker only: loopback by the end-to-end tests
 
 func main() {
 	lua.RunIfChild()
 	slog.SetDefault(lambdacontext.NewLogger())
-	svc, err := setup(env.New(os.LookupEnv))
+	svc, store, err := setup(env.New(os.LookupEnv))
 	if err != nil {
 		slog.Error("cold start failed", "err", err)
 		os.Exit(1)
 	}
-	lambda.StartHandlerFunc(lambdaevent.Admin(svc, svc.MintToken))
+	lambda.StartHandlerFunc(lambdaevent.Admin(svc, svc.MintToken, store.Reseal))
 }
 
-func setup(e *env.Settings) (*admin.Service, error) {
-	store := dynamostore.New(dynamodb.NewFromConfig(e.AWS("DYNAMODB")), e.String("CONFIG_TABLE"), e.String("STATE_TABLE"))
-	retry := sqsqueue.New(sqs.NewFromConfig(e.AWS("SQS")), e.String("RETRY_QUEUE_URL"))
+func setup(e *env.Settings) (*admin.Service, *dynamostore.Store, error) {
+	store, retry := dynamostore.New(dynamodb.NewFromConfig(e.AWS("DYNAMODB")), e.String("CONFIG_TABLE"), e.String("STATE_TABLE")), sqsqueue.New(sqs.NewFromConfig(e.AWS("SQS")), e.String("RETRY_QUEUE_URL"))
+	store = store.Sealed(keyring.New(keyring.Options{Records: store, KeyARN: e.KMSKey("KMS_KEY_ARN"), AWS: e.AWS("KMS"), Suffix: e.String("URL_SUFFIX"), Makes: true}))
 	client, err := egress.New(egress.Options{AllowPrivate: e.Prefixes("ALLOW_PRIVATE_CIDRS"), AllowLoopback: loopback != ""})
 	if err := errors.Join(e.Err(), err); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	lambdaevent.Warm(store.Warm)
 	act := action.New(action.Options{Client: client, Version: version, Lua: lua.NewPool(lua.Options{MemoryMB: lambdacontext.MemoryLimitInMB})})
-	return admin.New(admin.Options{Store: store, RetryQueue: retry, Action: act, Auth: auth.New(store, time.Now), Check: action.Check, Names: action.Names, Version: version})
+	svc, err := admin.New(admin.Options{Store: store, RetryQueue: retry, Action: act, Auth: auth.New(store, nil), Check: action.Check, Names: action.Names, Version: version})
+	return svc, store, err
 }

@@ -16,6 +16,7 @@ import (
 	"eventhooks/internal/dynamostore"
 	"eventhooks/internal/egress"
 	"eventhooks/internal/env"
+	"eventhooks/internal/keyring"
 	"eventhooks/internal/lambdaevent"
 	"eventhooks/internal/lua"
 	"eventhooks/internal/sqsqueue"
@@ -37,10 +38,9 @@ func main() {
 }
 
 func setup(e *env.Settings) (*deliver.Service, error) {
-	store := dynamostore.New(dynamodb.NewFromConfig(e.AWS("DYNAMODB")), e.String("CONFIG_TABLE"), e.String("STATE_TABLE"))
-	queues := sqs.NewFromConfig(e.AWS("SQS"))
-	events, retry := sqsqueue.New(queues, e.String("EVENTS_QUEUE_URL")), sqsqueue.New(queues, e.String("RETRY_QUEUE_URL"))
-	waits, failuresOnly := e.Schedule("RETRY_SCHEDULE"), e.OneOf("DELIVERY_LOG", "all", "failures") == "failures"
+	store, queues, waits := dynamostore.New(dynamodb.NewFromConfig(e.AWS("DYNAMODB")), e.String("CONFIG_TABLE"), e.String("STATE_TABLE")), sqs.NewFromConfig(e.AWS("SQS")), e.Schedule("RETRY_SCHEDULE")
+	store = store.Sealed(keyring.New(keyring.Options{Records: store, KeyARN: e.KMSKey("KMS_KEY_ARN"), AWS: e.AWS("KMS"), Suffix: e.String("URL_SUFFIX")}))
+	events, retry, failuresOnly := sqsqueue.New(queues, e.String("EVENTS_QUEUE_URL")), sqsqueue.New(queues, e.String("RETRY_QUEUE_URL")), e.OneOf("DELIVERY_LOG", "all", "failures") == "failures"
 	client, err := egress.New(egress.Options{AllowPrivate: e.Prefixes("ALLOW_PRIVATE_CIDRS"), AllowLoopback: loopback != ""})
 	if err := errors.Join(e.Err(), err); err != nil {
 		return nil, err

@@ -1,5 +1,4 @@
-// Command healthprobe is the Lambda function that probes, each minute, the
-// targets that are due, and tells of those whose health changed.
+// Command healthprobe is the Lambda function that probes, each minute, what is due, and tells of what changed.
 package main
 
 import (
@@ -18,6 +17,7 @@ import (
 	"eventhooks/internal/env"
 	"eventhooks/internal/healthprobe"
 	"eventhooks/internal/hook"
+	"eventhooks/internal/keyring"
 	"eventhooks/internal/lambdaevent"
 	"eventhooks/internal/selfinvoke"
 	"eventhooks/internal/sqsqueue"
@@ -37,9 +37,9 @@ func main() {
 }
 
 func setup(e *env.Settings) (*healthprobe.Service, error) {
-	store := dynamostore.New(dynamodb.NewFromConfig(e.AWS("DYNAMODB")), e.String("CONFIG_TABLE"), e.String("STATE_TABLE"))
-	queueURL := e.String("EVENTS_QUEUE_URL")
-	self := selfinvoke.New(e.AWS("LAMBDA"), e.String("URL_SUFFIX"), lambdacontext.FunctionName)
+	store, queueURL, suffix := dynamostore.New(dynamodb.NewFromConfig(e.AWS("DYNAMODB")), e.String("CONFIG_TABLE"), e.String("STATE_TABLE")), e.String("EVENTS_QUEUE_URL"), e.String("URL_SUFFIX")
+	store = store.Sealed(keyring.New(keyring.Options{Records: store, KeyARN: e.KMSKey("KMS_KEY_ARN"), AWS: e.AWS("KMS"), Suffix: suffix}))
+	self := selfinvoke.New(e.AWS("LAMBDA"), suffix, lambdacontext.FunctionName)
 	queue, check := sqsqueue.New(sqs.NewFromConfig(e.AWS("SQS")), queueURL), egress.Reach(e.Address("CONNECTIVITY_CHECK", queueURL))
 	client, err := egress.New(egress.Options{AllowPrivate: e.Prefixes("ALLOW_PRIVATE_CIDRS"), AllowLoopback: loopback != "", UserAgent: "eventhooks/" + version})
 	if err := errors.Join(e.Err(), err); err != nil {

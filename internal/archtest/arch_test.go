@@ -78,7 +78,8 @@ var packages = map[string]rule{
 	"internal/message":    {layer: decision, beside: []string{"internal/strictjson"}},
 	"internal/record":     {layer: decision},
 	"internal/render":     {layer: decision, beside: []string{"internal/strictjson"}},
-	"internal/retry":      {layer: decision, outside: []string{"net/http", "math/rand/v2"}},                                                    // http.ParseTime; the default of jitter
+	"internal/retry":      {layer: decision, outside: []string{"net/http", "math/rand/v2"}}, // http.ParseTime; the default of jitter
+	"internal/seal":       {layer: decision},
 	"internal/schema":     {layer: decision, beside: []string{"internal/filter", "internal/strictjson"}, outside: []string{"net", "net/http"}}, // SplitHostPort; methods
 	"internal/sign":       {layer: decision, outside: []string{"net/http"}},                                                                    // http.Header
 	"internal/strictjson": {layer: decision, outside: []string{"github.com/go-json-experiment/json"}},
@@ -92,16 +93,18 @@ var packages = map[string]rule{
 	"internal/ingest":      {layer: service},
 
 	"internal/action":      {layer: adapter, beside: []string{"internal/egress", "internal/lua"}},
+	"internal/awscall":     {layer: adapter, outside: []string{aws}},
 	"internal/boltqueue":   {layer: adapter, beside: []string{"internal/groupcommit"}, outside: []string{bbolt}},
 	"internal/boltstore":   {layer: adapter, beside: []string{"internal/groupcommit"}, outside: []string{bbolt}},
 	"internal/groupcommit": {layer: adapter, outside: []string{bbolt}},
 	"internal/dynamostore": {layer: adapter, outside: []string{aws, smithy}},
 	"internal/egress":      {layer: adapter, outside: []string{"code.dny.dev/ssrf"}},
 	"internal/env":         {layer: adapter, outside: []string{aws}},
+	"internal/keyring":     {layer: adapter, beside: []string{"internal/awscall"}, outside: []string{aws}},
 	"internal/lambdaevent": {layer: adapter, outside: []string{lambda}},
 	"internal/lua":         {layer: adapter, beside: []string{"internal/lua/sandbox"}, outside: []string{"github.com/yuin/gopher-lua"}},
 	"internal/lua/sandbox": {layer: adapter, outside: []string{"github.com/yuin/gopher-lua", "github.com/go-json-experiment/json"}},
-	"internal/selfinvoke":  {layer: adapter, beside: []string{"internal/lambdaevent"}, outside: []string{aws}},
+	"internal/selfinvoke":  {layer: adapter, beside: []string{"internal/awscall", "internal/lambdaevent"}, outside: []string{aws}},
 	"internal/sqsqueue":    {layer: adapter, outside: []string{aws, smithy}},
 	"internal/telemetry":   {layer: adapter},
 

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"eventhooks/internal/hook"
+	"eventhooks/internal/seal"
 )
 
 // kindEpoch is the kind of the feeds' counters. No record has it.
@@ -36,7 +37,7 @@ var (
 
 func configKey(kind, id string) item { return item{"kind": str(kind), "id": str(id)} }
 
-// encodeRecord returns the item of a record, without its mark.
+// encodeRecord returns the item of a record in the clear, without its mark.
 func encodeRecord(r hook.Record) item {
 	it := configKey(r.Kind, r.ID)
 	putNum(it, "changed", r.Changed)
@@ -95,7 +96,8 @@ func (s *Store) epoch(ctx context.Context, feed hook.Feed) (int64, error) {
 // Get returns a record, or hook.ErrNotFound (also for a tombstone and for an
 // expired one).
 //
-// One request, an RCU for each 4 KB.
+// One request, an RCU for each 4 KB. What is sealed may take, once for each key,
+// another of 1 RCU and a request to KMS; that goes for List and Changes too.
 func (s *Store) Get(ctx context.Context, kind, id string, now int64) (hook.Record, error) {
 	// Under what DynamoDB does not take for a key, nothing is stored.
 	if kind == "" || !storableKey(id) {
@@ -105,7 +107,7 @@ func (s *Store) Get(ctx context.Context, kind, id string, now int64) (hook.Recor
 	if err != nil {
 		return hook.Record{}, fmt.Errorf("read %s %s: %w", kind, id, err)
 	}
-	rec, err := decodeRecord(it)
+	rec, err := s.openRecord(ctx, it)
 	if err != nil {
 		return hook.Record{}, err
 	}
@@ -152,7 +154,7 @@ func (s *Store) List(ctx context.Context, kind, prefix, after string, limit int,
 	}
 	err = s.query(ctx, in, func(its []item) (bool, error) {
 		for _, it := range its {
-			rec, err := decodeRecord(it)
+			rec, err := s.openRecord(ctx, it)
 			if err != nil {
 				return false, err
 			}
@@ -187,7 +189,7 @@ func (s *Store) Changes(ctx context.Context, kind string, since int64) ([]hook.R
 	var found []hook.Record
 	err := s.query(ctx, in, func(its []item) (bool, error) {
 		for _, it := range its {
-			rec, err := decodeRecord(it)
+			rec, err := s.openRecord(ctx, it)
 			if err != nil {
 				return false, err
 			}
@@ -208,7 +210,8 @@ func (s *Store) Changes(ctx context.Context, kind string, since int64) ([]hook.R
 // twice KB + the index entry's KB for each record, twice the cost of
 // CreateDelivery for each row. A race for the epoch is another read and
 // transaction; the lost one is billed. One change without a feed: one request,
-// KB WCU.
+// KB WCU. A store with keys reads which one is current, 1 RCU, before it writes
+// what it seals.
 func (s *Store) Write(ctx context.Context, feed hook.Feed, changes []hook.Change, rows []hook.Delivery, now int64) (epoch int64, err error) {
 	if n := len(changes) + len(rows); n > maxWrites {
 		return 0, fmt.Errorf("write %d records and rows: at most %d go together", n, maxWrites)
@@ -228,6 +231,10 @@ func (s *Store) Write(ctx context.Context, feed hook.Feed, changes []hook.Change
 
 // writeFeed is Write to a feed.
 func (s *Store) writeFeed(ctx context.Context, feed hook.Feed, changes []hook.Change, rows []hook.Delivery, now int64) (int64, error) {
+	key, err := s.sealer(ctx, changes)
+	if err != nil {
+		return 0, err
+	}
 	for try := 1; ; try++ {
 		// Read anew for each try: what a refusal says is old after the pause,
 		// and among many writers such a try would be lost before it is made.
@@ -236,7 +243,7 @@ func (s *Store) writeFeed(ctx context.Context, feed hook.Feed, changes []hook.Ch
 			return 0, err
 		}
 		mark := newMark()
-		writes, err := s.recordWrites(changes, rows, n+1, mark, now)
+		writes, err := s.recordWrites(changes, rows, key, n+1, mark, now)
 		if err != nil {
 			return 0, err
 		}
@@ -274,8 +281,12 @@ func (s *Store) epochWrite(feed hook.Feed, n int64, mark string) types.TransactW
 // writeRecords is Write without a feed.
 func (s *Store) writeRecords(ctx context.Context, changes []hook.Change, rows []hook.Delivery, now int64) error {
 	mark := newMark()
+	key, err := s.sealer(ctx, changes)
+	if err != nil {
+		return err
+	}
 	if len(changes) == 1 && len(rows) == 0 {
-		ok, err := s.writeRecord(ctx, changes[0], mark, now)
+		ok, err := s.writeRecord(ctx, changes[0], key, mark, now)
 		if err == nil && !ok {
 			err = &hook.Conflict{Change: 0, Row: -1, Err: unmet(changes[0])}
 		}
@@ -284,7 +295,7 @@ func (s *Store) writeRecords(ctx context.Context, changes []hook.Change, rows []
 	if len(changes)+len(rows) == 0 {
 		return nil
 	}
-	writes, err := s.recordWrites(changes, rows, 0, mark, now)
+	writes, err := s.recordWrites(changes, rows, key, 0, mark, now)
 	if err != nil {
 		return err
 	}
@@ -297,10 +308,10 @@ func (s *Store) writeRecords(ctx context.Context, changes []hook.Change, rows []
 
 // writeRecord makes one change without a feed and without a transaction, at
 // half the price.
-func (s *Store) writeRecord(ctx context.Context, c hook.Change, mark string, now int64) (ok bool, err error) {
+func (s *Store) writeRecord(ctx context.Context, c hook.Change, key *seal.Key, mark string, now int64) (ok bool, err error) {
 	if !c.Record.Deleted {
 		c.Record.Changed = 0
-		_, ok, err = s.put(ctx, s.config, encodeRecord(c.Record), mark, expectation(c, now))
+		_, ok, err = s.put(ctx, s.config, sealRecord(c.Record, key), mark, expectation(c, now))
 		return ok, err
 	}
 	on := expectation(c, now)
@@ -319,8 +330,9 @@ func (s *Store) writeRecord(ctx context.Context, c hook.Change, mark string, now
 }
 
 // recordWrites returns the writes of all changes, then of all rows, at an
-// epoch, or at 0 for kinds without a feed.
-func (s *Store) recordWrites(changes []hook.Change, rows []hook.Delivery, epoch int64, mark string, now int64) ([]types.TransactWriteItem, error) {
+// epoch, or at 0 for kinds without a feed. key seals what may hold secrets; nil
+// leaves it in the clear.
+func (s *Store) recordWrites(changes []hook.Change, rows []hook.Delivery, key *seal.Key, epoch int64, mark string, now int64) ([]types.TransactWriteItem, error) {
 	writes := make([]types.TransactWriteItem, 0, len(changes)+len(rows))
 	for _, c := range changes {
 		c.Record.Changed = epoch
@@ -332,7 +344,7 @@ func (s *Store) recordWrites(changes []hook.Change, rows []hook.Delivery, epoch 
 		if c.Record.Deleted && c.Record.ExpiresAt == 0 {
 			c.Record.ExpiresAt = unixSeconds(now) + tombstoneAge
 		}
-		writes = append(writes, putWrite(s.config, encodeRecord(c.Record), mark, on))
+		writes = append(writes, putWrite(s.config, sealRecord(c.Record, key), mark, on))
 	}
 	for _, d := range rows {
 		if d.Gen == 0 {

@@ -1,8 +1,9 @@
 // Package dynamostore keeps configuration, deliveries and what the services
 // remember in two DynamoDB tables. Its promise is package storetest's.
 //
-// The ConfigTable (keys kind and id) holds configuration records and, under
-// the kind "epoch", one counter for each feed. The StateTable (keys pk and sk)
+// The ConfigTable (keys kind and id) holds configuration records, sealed where
+// they hold secrets and there are keys, and, under the kind "epoch", one counter
+// for each feed. The StateTable (keys pk and sk)
 // holds
 //
 //	delivery#<hook>#<0..7>  <event id>      a delivery
@@ -53,14 +54,16 @@ type Store struct {
 	client *dynamodb.Client
 	config *string // name of the ConfigTable
 	state  *string // name of the StateTable
+	keys   Keys    // for documents that hold secrets
 
 	probed probedUpstreams
 }
 
-// New returns a store on two tables that exist. The client's retries stay on:
-// they are what rides out throttling and lost connections.
+// New returns a store on two tables that exist, which seals nothing (Sealed
+// does). The client's retries stay on: they are what rides out throttling and
+// lost connections.
 func New(client *dynamodb.Client, configTable, stateTable string) *Store {
-	return &Store{client: client, config: &configTable, state: &stateTable}
+	return &Store{client: client, config: &configTable, state: &stateTable, keys: noKeys{}}
 }
 
 // tries bounds how often a write is tried again because others got in between.

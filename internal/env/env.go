@@ -116,6 +116,21 @@ func (s *Settings) Prefixes(name string) []netip.Prefix {
 	return out
 }
 
+// KMSKey returns a setting that is the ARN of a key of KMS, or of an alias; ""
+// when it is not set.
+func (s *Settings) KMSKey(name string) string {
+	v := s.value(name)
+	if v == "" {
+		return ""
+	}
+	parts := strings.Split(v, ":") // arn:aws:kms:region:account:key/id
+	ok := len(parts) == 6 && parts[0] == "arn" && parts[2] == "kms" && parts[3] != "" && parts[4] != ""
+	if !ok || len(parts[5]) < len("key/x") || (!strings.HasPrefix(parts[5], "key/") && !strings.HasPrefix(parts[5], "alias/")) {
+		s.note(fmt.Sprintf("%s: %q is not the ARN of a KMS key or alias", name, v))
+	}
+	return v
+}
+
 // Address returns a setting that is a host and a port, or those of the URL when
 // it is not set.
 func (s *Settings) Address(name, fallback string) string {

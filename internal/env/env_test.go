@@ -2,6 +2,7 @@ package env_test
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -140,6 +141,28 @@ func TestSettings_AWS(t *testing.T) {
 			t.Errorf("Err = %v\nwant  %s", err, want)
 		}
 	})
+}
+
+func TestSettings_KMSKey(t *testing.T) {
+	for v, fault := range map[string]bool{
+		"": false, " ": false,
+		"arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab": false,
+		" arn:aws-us-gov:kms:us-gov-west-1:123456789012:alias/a/b ":                      false,
+		"1234abcd-12ab-34cd-56ef-1234567890ab":                                           true,
+		"alias/a":                                                                        true,
+		"arn:aws:kms:eu-central-1:123456789012:key/":                                     true,
+		"arn:aws:kms:eu-central-1:123456789012:grant/x":                                  true,
+		"arn:aws:kms::123456789012:key/x":                                                true,
+		"arn:aws:kms:eu-central-1::key/x":                                                true,
+		"arn:aws:sqs:eu-central-1:123456789012:key/x":                                    true,
+		"urn:aws:kms:eu-central-1:123456789012:key/x":                                    true,
+		"arn:aws:kms:eu-central-1:123456789012:key/x:y":                                  true,
+	} {
+		s := settings(map[string]string{"KEY": v})
+		if got := s.KMSKey("KEY"); got != strings.TrimSpace(v) || (s.Err() != nil) != fault {
+			t.Errorf("KMSKey of %q = %q, %v; want it, a fault: %v", v, got, s.Err(), fault)
+		}
+	}
 }
 
 func TestSettings_Address(t *testing.T) {

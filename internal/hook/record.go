@@ -8,6 +8,7 @@ const (
 	KindUpstreamName = "upstream_name" // holds a name for one upstream; its data is the id
 	KindTarget       = "target"
 	KindToken        = "token"
+	KindKey          = "key" // data keys that KMS has wrapped, and "current", which names one; package keyring's own
 )
 
 // Feed names a sequence of changes. A write to a feed raises its epoch by one

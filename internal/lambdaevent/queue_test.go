@@ -128,6 +128,7 @@ func TestSQSEvent(t *testing.T) {
 func TestAdmin(t *testing.T) {
 	noMint := func(context.Context, json.RawMessage) (any, error) { panic("minted") }
 	noHTTP := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("served") })
+	noSeal := func(context.Context, string) (int, bool, error) { panic("sealed") }
 
 	t.Run("an HTTP event is served", func(t *testing.T) {
 		out, err := lambdaevent.Admin(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -136,7 +137,7 @@ func TestAdmin(t *testing.T) {
 				t.Errorf("request = %s %s %s; want the sample's", r.Method, r.URL.Path, b)
 			}
 			w.WriteHeader(http.StatusCreated)
-		}), noMint)(t.Context(), readSample(t, "admin-create-hook.json"))
+		}), noMint, noSeal)(t.Context(), readSample(t, "admin-create-hook.json"))
 		if resp, ok := out.(events.APIGatewayV2HTTPResponse); err != nil || !ok || resp.StatusCode != 201 {
 			t.Errorf("answer = %+v, %v; want a 201", out, err)
 		}
@@ -151,7 +152,7 @@ func TestAdmin(t *testing.T) {
 				t.Errorf("create = %s, %v; want an object with a name", create, err)
 			}
 			return minted{"eh_x"}, nil
-		})(t.Context(), readSample(t, "admin-create-token.json"))
+		}, noSeal)(t.Context(), readSample(t, "admin-create-token.json"))
 		if err != nil || out != (minted{"eh_x"}) {
 			t.Errorf("answer = %+v, %v; want the token", out, err)
 		}
@@ -160,32 +161,56 @@ func TestAdmin(t *testing.T) {
 		served := false
 		h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { served = true })
 		ev := request("POST", "/create_token")
-		ev.Body = `{"create_token":{"name":"x","scopes":["admin"]}}`
+		ev.Body = `{"create_token":{"name":"x","scopes":["admin"]},"seal":{"key":"none"}}`
 		ev.Headers["create_token"] = "{}"
 		ev.RawQueryString, ev.QueryStringParameters = "create_token={}", map[string]string{"create_token": "{}"}
 		raw, err := json.Marshal(ev)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := lambdaevent.Admin(h, noMint)(t.Context(), raw); err != nil || !served {
+		if _, err := lambdaevent.Admin(h, noMint, noSeal)(t.Context(), raw); err != nil || !served {
 			t.Errorf("served = %v, %v; want true", served, err)
 		}
 		// Even both at once is an HTTP request.
-		both := strings.Replace(string(raw), "{", `{"create_token":{},`, 1)
-		if _, err := lambdaevent.Admin(h, noMint)(t.Context(), json.RawMessage(both)); err != nil {
+		both := strings.Replace(string(raw), "{", `{"create_token":{},"seal":{"key":"none"},`, 1)
+		if _, err := lambdaevent.Admin(h, noMint, noSeal)(t.Context(), json.RawMessage(both)); err != nil {
 			t.Error(err)
 		}
 	})
+	t.Run("a direct invoke seals", func(t *testing.T) {
+		var asked []string
+		fail := errors.New("KMS does not answer")
+		seal := lambdaevent.Admin(noHTTP, noMint, func(_ context.Context, key string) (int, bool, error) {
+			asked = append(asked, key)
+			if key == "" {
+				return 3, false, fail
+			}
+			return 12, true, nil
+		})
+		out, err := seal(t.Context(), readSample(t, "admin-seal.json"))
+		if raw, _ := json.Marshal(out); err != nil || string(raw) != `{"written":12,"more":true}` {
+			t.Errorf("answer = %s, %v; want how many were written, and that there are more", raw, err)
+		}
+		if _, err := seal(t.Context(), json.RawMessage(`{"seal":{}}`)); !errors.Is(err, fail) {
+			t.Errorf("error = %v; want %v", err, fail)
+		}
+		if diff := cmp.Diff([]string{"current", ""}, asked); diff != "" {
+			t.Errorf("keys asked for (-want +got):\n%s", diff)
+		}
+		if out, err := lambdaevent.Admin(noHTTP, noMint, nil)(t.Context(), readSample(t, "admin-seal.json")); err == nil {
+			t.Errorf("where nothing is sealed: %v; want an error", out)
+		}
+	})
 	t.Run("any other event is an error", func(t *testing.T) {
-		for _, raw := range []string{`{}`, `null`, `[]`, `{"create_token":null}`, `{"requestContext":{}}`, `{"Records":[]}`} {
-			if out, err := lambdaevent.Admin(noHTTP, noMint)(t.Context(), json.RawMessage(raw)); err == nil {
+		for _, raw := range []string{`{}`, `null`, `[]`, `{"create_token":null}`, `{"seal":null}`, `{"seal":"new"}`, `{"requestContext":{}}`, `{"Records":[]}`} {
+			if out, err := lambdaevent.Admin(noHTTP, noMint, noSeal)(t.Context(), json.RawMessage(raw)); err == nil {
 				t.Errorf("%s = %v; want an error", raw, out)
 			}
 		}
 	})
 	t.Run("a panic is the invocation's error", func(t *testing.T) {
 		quiet(t)
-		if _, err := lambdaevent.Admin(noHTTP, noMint)(t.Context(), readSample(t, "admin-create-token.json")); err == nil {
+		if _, err := lambdaevent.Admin(noHTTP, noMint, noSeal)(t.Context(), readSample(t, "admin-create-token.json")); err == nil {
 			t.Error("no error; want one")
 		}
 	})
@@ -193,7 +218,7 @@ func TestAdmin(t *testing.T) {
 
 // No event, however odd, makes a handler panic: Lambda would end the process.
 func FuzzHandlers(f *testing.F) {
-	for _, name := range []string{"ingest-post.json", "admin-create-hook.json", "admin-create-token.json", "deliver-sqs.json", "deliver-sweep.json", "healthprobe-schedule.json", "healthprobe-part.json"} {
+	for _, name := range []string{"ingest-post.json", "admin-create-hook.json", "admin-create-token.json", "admin-seal.json", "deliver-sqs.json", "deliver-sweep.json", "healthprobe-schedule.json", "healthprobe-part.json"} {
 		raw, err := os.ReadFile("../../events/" + name)
 		if err != nil {
 			f.Fatal(err)
@@ -205,7 +230,8 @@ func FuzzHandlers(f *testing.F) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(w, r.Body)
 	})
-	admin := lambdaevent.Admin(mux, func(_ context.Context, create json.RawMessage) (any, error) { return create, nil })
+	admin := lambdaevent.Admin(mux, func(_ context.Context, create json.RawMessage) (any, error) { return create, nil },
+		func(context.Context, string) (int, bool, error) { return 0, false, nil })
 	deliver := lambdaevent.Deliver(func(_ context.Context, msgs []hook.Received) (failed []string) {
 		for _, m := range msgs {
 			failed = append(failed, m.ID)

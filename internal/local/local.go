@@ -285,7 +285,7 @@ func (s *System) start(ctx context.Context) error {
 	s.every(run, "expire", expireEvery, s.store.Expire)
 
 	s.server = &http.Server{
-		Handler:           s.front(lambdaevent.HTTP(in), lambdaevent.Admin(ad, ad.MintToken)),
+		Handler:           s.front(lambdaevent.HTTP(in), lambdaevent.Admin(ad, ad.MintToken, nil)),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(s.o.Log.Handler(), slog.LevelWarn),
 	}

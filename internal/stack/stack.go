@@ -90,7 +90,8 @@ type Function struct {
 	Sources     []Source
 	Schedules   []Schedule
 	// Allowed is what its role lets it do in AWS, but for what only a
-	// deployment into a VPC needs.
+	// deployment into a VPC, or one whose KMS key has an alias for a name,
+	// needs.
 	Allowed []Permission
 
 	role string // logical id
@@ -99,10 +100,11 @@ type Function struct {
 // Permission is one action on one resource.
 type Permission struct {
 	Action   string // "dynamodb:Query"
-	Resource string // logical id, or "ConfigTable/index/changed"
+	Resource string // logical id, or "ConfigTable/index/changed", or the parameter that names it
 	// Keys are the partitions of a table that it is for: "hook", or by what they
 	// begin with "probe#*". None means all of them.
 	Keys []string
+	If   string // the template's condition without which it is not given; "" for none
 }
 
 // Allows reports whether the permission is one to act on a resource, and on
@@ -459,13 +461,23 @@ func policy(n yaml.Node, allowed map[string][]Permission) error {
 	return nil
 }
 
-// permissions reads a policy's statements. One that only some deployments have
-// (!If) is left out.
+// leftOut are conditions of deployments that nothing here makes, on EC2's
+// everything and on an alias of a key.
+var leftOut = []string{"InVpc", "HasKmsAlias"}
+
+// permissions reads a policy's statements, those under a condition (!If) too.
 func (d policyDocument) permissions() ([]Permission, error) {
 	var out []Permission
 	for _, n := range d.Statement {
+		condition := ""
 		if n.Tag == "!If" {
-			continue
+			if len(n.Content) != 3 || n.Content[2].Value != "AWS::NoValue" {
+				return nil, fmt.Errorf("line %d: not a statement or none", n.Line)
+			}
+			if condition = n.Content[0].Value; slices.Contains(leftOut, condition) {
+				continue
+			}
+			n = *n.Content[1]
 		}
 		var s struct {
 			Effect    string          `yaml:"Effect"`
@@ -485,7 +497,7 @@ func (d policyDocument) permissions() ([]Permission, error) {
 		}
 		for _, action := range s.Action {
 			for _, resource := range s.Resource {
-				out = append(out, Permission{action, string(resource), keys})
+				out = append(out, Permission{action, string(resource), keys, condition})
 			}
 		}
 	}

@@ -26,6 +26,7 @@ import (
 
 	"eventhooks"
 	"eventhooks/internal/awstest"
+	"eventhooks/internal/env"
 	"eventhooks/internal/retry"
 	"eventhooks/internal/stack"
 )
@@ -145,6 +146,66 @@ func TestLoad_onlyHealthprobeInvokesAndOnlyItself(t *testing.T) {
 	want := map[string][]string{"healthprobe": {"lambda:InvokeFunction on HealthprobeFunction"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("what functions may do with functions (-want +got):\n%s", diff)
+	}
+}
+
+// Who holds no hooks and upstreams needs no key, who only reads them makes none,
+// and nobody has one while none is set.
+func TestLoad_keys(t *testing.T) {
+	got := map[string][]string{}
+	for _, f := range load(t).Functions {
+		for _, p := range f.Allowed {
+			if strings.HasPrefix(p.Action, "kms:") {
+				got[f.Name] = append(got[f.Name], p.Action+" on "+p.Resource+" if "+p.If)
+			}
+		}
+	}
+	const decrypt = "kms:Decrypt on KmsKeyArn if HasKmsKey"
+	want := map[string][]string{
+		"admin": {decrypt, "kms:GenerateDataKey on KmsKeyArn if HasKmsKey"}, "deliver": {decrypt}, "healthprobe": {decrypt},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("what functions may do with the KMS key (-want +got):\n%s", diff)
+	}
+}
+
+// A key that an alias names is used as one that is named itself.
+func TestTemplate_aliasOfAKey(t *testing.T) {
+	type statement struct {
+		Action   any `yaml:"Action"`
+		Resource any `yaml:"Resource"`
+	}
+	var doc struct {
+		Resources map[string]struct {
+			Properties struct {
+				Policies []struct {
+					PolicyDocument struct {
+						Statement []yaml.Node `yaml:"Statement"`
+					} `yaml:"PolicyDocument"`
+				} `yaml:"Policies"`
+			} `yaml:"Properties"`
+		} `yaml:"Resources"`
+	}
+	if err := yaml.Unmarshal(eventhooks.Template, &doc); err != nil {
+		t.Fatal(err)
+	}
+	under := map[string]map[string]any{"HasKmsKey": {}, "HasKmsAlias": {}}
+	for role, r := range doc.Resources {
+		for _, policy := range r.Properties.Policies {
+			for _, n := range policy.PolicyDocument.Statement {
+				if n.Tag != "!If" || under[n.Content[0].Value] == nil {
+					continue
+				}
+				var s statement
+				if err := n.Content[1].Decode(&s); err != nil {
+					t.Fatal(err)
+				}
+				under[n.Content[0].Value][role] = s.Action
+			}
+		}
+	}
+	if diff := cmp.Diff(under["HasKmsKey"], under["HasKmsAlias"]); diff != "" || len(under["HasKmsKey"]) != 3 {
+		t.Errorf("what roles may do with a key (-by its ARN +by an alias):\n%s", diff)
 	}
 }
 
@@ -313,6 +374,30 @@ func TestLoad_parameters(t *testing.T) {
 			}
 		}
 	})
+	t.Run("what the template allows as a KMS key is one, and no more", func(t *testing.T) {
+		pattern := regexp.MustCompile(parameters["KmsKeyArn"].Pattern)
+		for s, want := range map[string]bool{
+			"": true,
+			"arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab":     true,
+			"arn:aws-cn:kms:cn-north-1:123456789012:key/mrk-1234abcd12ab34cd56ef1234567890ab":    true,
+			"arn:aws:kms:eu-central-1:123456789012:alias/event-hooks/secrets":                    true,
+			"1234abcd-12ab-34cd-56ef-1234567890ab":                                               false,
+			"alias/event-hooks":                                                                  false,
+			"arn:aws:kms:eu-central-1:123456789012:key/*":                                        false,
+			"arn:aws:kms:eu-central-1:123456789012:alias/*":                                      false,
+			"arn:aws:kms:*:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab":                false,
+			"arn:aws:sqs:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab":     false,
+			"arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab,arn": false,
+		} {
+			if got := pattern.MatchString(s); got != want {
+				t.Errorf("key %q allowed = %v; want %v", s, got, want)
+			}
+			e := env.New(func(string) (string, bool) { return s, true })
+			if got := e.KMSKey("KMS_KEY_ARN"); want && (got != s || e.Err() != nil) {
+				t.Errorf("the function reads %q of %q, %v; want what the template allows", got, s, e.Err())
+			}
+		}
+	})
 	t.Run("address ranges", func(t *testing.T) {
 		pattern := regexp.MustCompile(parameters["AllowedPrivateCidrs"].Pattern)
 		for s, want := range map[string]bool{
@@ -368,6 +453,7 @@ func TestStack_Environment(t *testing.T) {
 		want := map[string]string{
 			"CONFIG_TABLE": "x-config", "STATE_TABLE": "x-state", "EVENTS_QUEUE_URL": "http://q/events", "RETRY_QUEUE_URL": "http://q/retry",
 			"RETRY_SCHEDULE": "5s,30s,2m,10m,30m,1h,3h,6h,12h,12h,12h", "DELIVERY_LOG": "failures", "ALLOW_PRIVATE_CIDRS": "",
+			"KMS_KEY_ARN": "", "URL_SUFFIX": "amazonaws.com",
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("settings (-want +got):\n%s", diff)
@@ -418,6 +504,7 @@ func TestParse_refuses(t *testing.T) {
 		"a condition on no partition":          policy("Effect: Allow, Action: dynamodb:PutItem, Resource: !Ref T, Condition: {ForAllValues:StringLike: {dynamodb:LeadingKeys: []}}", "Roles: [!Ref ARole]"),
 		"a star where none counts":             policy("Effect: Allow, Action: dynamodb:PutItem, Resource: !Ref T, Condition: {ForAllValues:StringEquals: {dynamodb:LeadingKeys: ['a*']}}", "Roles: [!Ref ARole]"),
 		"a star in the middle":                 policy("Effect: Allow, Action: dynamodb:PutItem, Resource: !Ref T, Condition: {ForAllValues:StringLike: {dynamodb:LeadingKeys: ['a*b']}}", "Roles: [!Ref ARole]"),
+		"a choice of two statements":           policy("Effect: Allow, Action: sqs:SendMessage, Resource: !Ref Q", "Roles: [!Ref ARole]") + "  Q: {Type: AWS::IAM::Policy, Properties: {Roles: [!Ref ARole], PolicyDocument: {Statement: [!If [C, {Effect: Allow, Action: a, Resource: !Ref Q}, {Effect: Allow, Action: b, Resource: !Ref Q}]]}}}\n",
 		"a policy about everything":            policy("Effect: Allow, Action: sqs:SendMessage, Resource: '*'", "Roles: [!Ref ARole]"),
 		"a table without a sort key":           "Resources:\n  T:\n    Type: AWS::DynamoDB::Table\n    Properties: {KeySchema: [{AttributeName: a, KeyType: HASH}]}\n",
 	} {
