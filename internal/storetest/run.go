@@ -28,13 +28,8 @@ import (
 // removes expired items on its own finds none of Run's to remove.
 func Run(t *testing.T, open func(t *testing.T) Store) {
 	t.Helper()
-	groups := []struct {
-		name string
-		run  func(t *testing.T, s *suite)
-	}{
-		{"epochs and records", testRecords},
-		{"writes of several records", testWrites},
-		{"lists and changes", testLists},
+	RunRecords(t, open)
+	run(t, open, []group{
 		{"delivery rows", testDeliveries},
 		{"conditions of delivery rows", testConditions},
 		{"suggestions about delivery rows", testSuggestions},
@@ -46,7 +41,26 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"health orders", testOrders},
 		{"watches", testWatches},
 		{"idempotent posts", testIngest},
-	}
+	})
+}
+
+// RunRecords is the part of Run that is about configuration.
+func RunRecords(t *testing.T, open func(t *testing.T) Store) {
+	t.Helper()
+	run(t, open, []group{
+		{"epochs and records", testRecords},
+		{"writes of several records", testWrites},
+		{"lists and changes", testLists},
+	})
+}
+
+type group struct {
+	name string
+	run  func(t *testing.T, s *suite)
+}
+
+func run(t *testing.T, open func(t *testing.T) Store, groups []group) {
+	t.Helper()
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {
 			g.run(t, &suite{Store: open(t), now: time.Now().UnixMilli()})

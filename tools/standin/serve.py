@@ -1,12 +1,12 @@
-"""Serves moto's DynamoDB and SQS on 127.0.0.1, for tests.
+"""Serves moto's DynamoDB, SQS and KMS on 127.0.0.1, for tests.
 
-    serve.py [--dynamodb PORT] [--sqs PORT]                 serve until told to end
-    serve.py [--dynamodb PORT] [--sqs PORT] -- COMMAND...   serve while COMMAND runs
+    serve.py [--dynamodb PORT] [--sqs PORT] [--kms PORT]                 serve until told to end
+    serve.py [--dynamodb PORT] [--sqs PORT] [--kms PORT] -- COMMAND...   serve while COMMAND runs
 
 A port of 0 (the default) takes a free one. Alone, it prints one line of JSON
-when both servers answer, {"dynamodb": "http://...", "sqs": "http://..."}, and
-ends on SIGINT or SIGTERM. With a command it prints nothing, gives the command
-the two endpoints in its environment, and ends with the command's exit code.
+when all servers answer, {"dynamodb": "http://...", "sqs": "http://...", "kms":
+"http://..."}, and ends on SIGINT or SIGTERM. With a command it prints nothing, gives the command
+the endpoints in its environment, and ends with the command's exit code.
 What is stored lives in this process's memory and ends with it.
 """
 
@@ -32,6 +32,7 @@ HOST = "127.0.0.1"
 ENDPOINTS = {
     "dynamodb": "EVENTHOOKS_TEST_DYNAMODB_ENDPOINT",
     "sqs": "EVENTHOOKS_TEST_SQS_ENDPOINT",
+    "kms": "EVENTHOOKS_TEST_KMS_ENDPOINT",
 }
 
 
