@@ -17,9 +17,11 @@ import (
 	"net/url"
 	"os"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -97,17 +99,31 @@ func launch(t testing.TB, name string, binaries, params map[string]string, j *ju
 	if err != nil {
 		t.Fatal(err)
 	}
-	j.knows(s, r)
 	c := &cloud{t: t, stack: s, resources: r, functions: map[string]*lambdatest.Function{}, queues: queues, judge: j}
 	c.lambda = lambdatest.NewAPI(t, func(name string) *lambdatest.Function { return c.functions[name] })
-	for _, f := range s.Functions {
-		env, err := s.Environment(f.Name, r, params)
+	c.update(binaries, params, edits...)
+	return c
+}
+
+// update puts new functions with these parameters in the places of those that
+// there are, on the same tables and queues.
+func (c *cloud) update(binaries, params map[string]string, edits ...func(*lambdatest.Options)) {
+	t, j := c.t, c.judge
+	t.Helper()
+	j.knows(c.stack, c.resources, params)
+	for _, f := range c.stack.Functions {
+		if old := c.functions[f.Name]; old != nil {
+			old.Close()
+		}
+		env, err := c.stack.Environment(f.Name, c.resources, params)
 		if err != nil {
 			t.Fatal(err)
 		}
 		env["AWS_REGION"] = awstest.Region
 		endpoint := j.watch(t, f.Name)
-		env["AWS_ENDPOINT_URL_DYNAMODB"], env["AWS_ENDPOINT_URL_SQS"] = endpoint, endpoint
+		for _, service := range []string{"DYNAMODB", "SQS", "KMS"} {
+			env["AWS_ENDPOINT_URL_"+service] = endpoint
+		}
 		env["AWS_ENDPOINT_URL_LAMBDA"] = j.watchLambda(t, f.Name, c.lambda)
 		o := lambdatest.Options{Binary: binaries[f.Name], Name: f.Name, Env: env, Timeout: f.Timeout, MemoryMB: f.MemoryMB}
 		for _, edit := range edits {
@@ -115,7 +131,6 @@ func launch(t testing.TB, name string, binaries, params map[string]string, j *ju
 		}
 		c.functions[f.Name] = lambdatest.New(t, o)
 	}
-	return c
 }
 
 // in returns the same deployment with its failures told to t.
@@ -554,7 +569,7 @@ func TestLambda_missingSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	optional := []string{"RETRY_SCHEDULE", "DELIVERY_LOG", "UNKNOWN_EVENTS", "ALLOW_PRIVATE_CIDRS", "CONNECTIVITY_CHECK"}
+	optional := []string{"RETRY_SCHEDULE", "DELIVERY_LOG", "UNKNOWN_EVENTS", "ALLOW_PRIVATE_CIDRS", "CONNECTIVITY_CHECK", "KMS_KEY_ARN"}
 	for _, f := range s.Functions {
 		t.Run(f.Name, func(t *testing.T) {
 			fn := lambdatest.New(t, lambdatest.Options{
@@ -577,10 +592,12 @@ func TestLambda_missingSettings(t *testing.T) {
 // what each function does, to compare it with what its role allows.
 type judge struct {
 	allowed map[string][]stack.Permission // by function
-	names   map[string]string             // of tables, queues and functions: logical ids
+	names   map[string]string             // of tables, queues and functions: logical ids; of a KMS key: its parameter
 	// tap is told of each call when it was answered; nil: nobody. It is set
 	// before the first call, and may be called concurrently.
 	tap func(wireCall)
+	// noKMS has KMS refuse everything.
+	noKMS atomic.Bool
 
 	mu   sync.Mutex
 	seen map[string]map[deed]bool
@@ -625,12 +642,23 @@ func newJudge() *judge {
 	return &judge{allowed: map[string][]stack.Permission{}, names: map[string]string{}, seen: map[string]map[deed]bool{}}
 }
 
-// knows tells the judge of a deployment.
-func (j *judge) knows(s *stack.Stack, r stack.Resources) {
+// knows tells the judge of a deployment. What only some deployments may do is
+// allowed from the first on that may.
+func (j *judge) knows(s *stack.Stack, r stack.Resources, params map[string]string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	key := params["KmsKeyArn"]
+	if key != "" {
+		j.names[key] = "KmsKeyArn"
+	}
 	for _, f := range s.Functions {
-		j.allowed[f.Name], j.names[f.Name] = f.Allowed, f.ID
+		j.names[f.Name] = f.ID
+		for _, p := range f.Allowed {
+			given := p.If == "" || (p.If == "HasKmsKey" && key != "")
+			if given && !slices.ContainsFunc(j.allowed[f.Name], func(q stack.Permission) bool { return reflect.DeepEqual(p, q) }) {
+				j.allowed[f.Name] = append(j.allowed[f.Name], p)
+			}
+		}
 		if j.seen[f.Name] == nil {
 			j.seen[f.Name] = map[deed]bool{}
 		}
@@ -647,7 +675,9 @@ func (j *judge) knows(s *stack.Stack, r stack.Resources) {
 func (j *judge) watch(t testing.TB, function string) string {
 	t.Helper()
 	proxies := map[string]*httputil.ReverseProxy{}
-	for service, variable := range map[string]string{"DynamoDB_20120810": awstest.DynamoDBEndpoint, "AmazonSQS": awstest.SQSEndpoint} {
+	for service, variable := range map[string]string{
+		"DynamoDB_20120810": awstest.DynamoDBEndpoint, "AmazonSQS": awstest.SQSEndpoint, "TrentService": awstest.KMSEndpoint,
+	} {
 		u, err := url.Parse(os.Getenv(variable))
 		if err != nil {
 			t.Fatal(err)
@@ -661,7 +691,11 @@ func (j *judge) watch(t testing.TB, function string) string {
 		service, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
 		body, err := io.ReadAll(r.Body)
 		if err != nil || proxies[service] == nil {
-			http.Error(w, "not a call to DynamoDB or SQS", http.StatusBadRequest)
+			http.Error(w, "not a call to DynamoDB, SQS or KMS", http.StatusBadRequest)
+			return
+		}
+		if service == "TrentService" && j.noKMS.Load() {
+			http.Error(w, `{"__type":"AccessDeniedException","message":"the key is out of reach"}`, http.StatusBadRequest)
 			return
 		}
 		j.note(t, function, operation, body)
@@ -723,6 +757,7 @@ func (j *judge) note(t testing.TB, function, operation string, body []byte) {
 	var call struct {
 		part
 		QueueUrl      string
+		KeyId         string
 		RequestItems  map[string]part
 		TransactItems []map[string]part
 	}
@@ -746,6 +781,8 @@ func (j *judge) note(t testing.TB, function, operation string, body []byte) {
 	switch {
 	case call.QueueUrl != "":
 		j.used(function, deed{action: "sqs:" + strings.TrimSuffix(operation, "Batch"), resource: j.name(call.QueueUrl)})
+	case call.KeyId != "":
+		j.used(function, deed{action: "kms:" + operation, resource: j.name(call.KeyId)})
 	case call.RequestItems != nil:
 		for name, of := range call.RequestItems {
 			of.TableName = name
@@ -762,7 +799,8 @@ func (j *judge) note(t testing.TB, function, operation string, body []byte) {
 	}
 }
 
-// name returns the logical id of a table, of a queue's URL or of a function.
+// name returns the logical id of a table, of a queue's URL or of a function, or
+// the parameter that names a KMS key.
 func (j *judge) name(of string) string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -791,8 +829,9 @@ func (j *judge) denied(t *testing.T) {
 
 // unused fails the test for each action, and for each partition of a table, that
 // a role allows and nobody needed: then either the role is too wide, or this test
-// leaves something out.
-func (j *judge) unused(t *testing.T) {
+// leaves something out. Of services it looks at those alone, such as "kms", or
+// at all when there are none.
+func (j *judge) unused(t *testing.T, services ...string) {
 	t.Helper()
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -803,7 +842,8 @@ func (j *judge) unused(t *testing.T) {
 					return true
 				}
 			}
-			return strings.HasPrefix(p.Action, "logs:")
+			service, _, _ := strings.Cut(p.Action, ":")
+			return service == "logs" || (len(services) > 0 && !slices.Contains(services, service))
 		}
 		all := j.allowed[function]
 		for _, p := range all {

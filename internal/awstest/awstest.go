@@ -1,8 +1,8 @@
 // Package awstest gives tests clients of AWS-compatible servers, and tables and
 // queues of their own on them.
 //
-// The endpoints come from EVENTHOOKS_TEST_DYNAMODB_ENDPOINT and
-// EVENTHOOKS_TEST_SQS_ENDPOINT; a test that needs one which is not set is
+// The endpoints come from EVENTHOOKS_TEST_DYNAMODB_ENDPOINT,
+// EVENTHOOKS_TEST_SQS_ENDPOINT and EVENTHOOKS_TEST_KMS_ENDPOINT; a test that needs one which is not set is
 // skipped. `make check` sets them, and so does
 //
 //	tools/standin/run go test ./internal/...
@@ -13,6 +13,8 @@ package awstest
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -28,6 +30,7 @@ import (
 const (
 	DynamoDBEndpoint = "EVENTHOOKS_TEST_DYNAMODB_ENDPOINT"
 	SQSEndpoint      = "EVENTHOOKS_TEST_SQS_ENDPOINT"
+	KMSEndpoint      = "EVENTHOOKS_TEST_KMS_ENDPOINT"
 )
 
 // Region is the region that the clients sign for.
@@ -163,6 +166,30 @@ func CreateQueue(t testing.TB, client *sqs.Client, attributes map[string]string)
 		}
 	})
 	return *out.QueueUrl
+}
+
+// CreateKMSKey makes a symmetric key of KMS that nobody else uses, and returns
+// its ARN. The test is skipped when there is no server.
+func CreateKMSKey(t testing.TB) (arn string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, *endpoint(t, KMSEndpoint), strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	req.Header.Set("X-Amz-Target", "TrentService.CreateKey")
+	// The server looks for the region there, and at nothing else.
+	req.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20261101/"+Region+"/kms/aws4_request, SignedHeaders=host, Signature=0")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatalf("create KMS key: %v", err)
+	}
+	defer resp.Body.Close()
+	var out struct{ KeyMetadata struct{ Arn string } }
+	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil || out.KeyMetadata.Arn == "" {
+		t.Fatalf("create KMS key: status %d, %v", resp.StatusCode, err)
+	}
+	return out.KeyMetadata.Arn
 }
 
 // unique returns a name that tables and queues of other tests, in other

@@ -163,6 +163,10 @@ func (r *Ring) Key(ctx context.Context, id seal.ID) (*seal.Key, error) {
 		return key, nil
 	}
 	rec, err := r.o.Records.Get(ctx, hook.KindKey, id.String(), r.nowMS())
+	if errors.Is(err, hook.ErrNotFound) {
+		// Not wrapped: the document is there, and must not be taken for missing.
+		return nil, fmt.Errorf("key %s is not in the table", id)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
 	}
