@@ -5,8 +5,9 @@
 
 A port of 0 (the default) takes a free one. Alone, it prints one line of JSON
 when all servers answer, {"dynamodb": "http://...", "sqs": "http://...", "kms":
-"http://..."}, and ends on SIGINT or SIGTERM. With a command it prints nothing, gives the command
-the endpoints in its environment, and ends with the command's exit code.
+"http://..."}, and ends on SIGINT or SIGTERM. With a command it prints nothing,
+gives the command the endpoints in its environment, and ends with the command's
+exit code.
 What is stored lives in this process's memory and ends with it.
 """
 
