@@ -419,6 +419,30 @@ func TestLambda_anEventGoesAllTheWay(t *testing.T) {
 			t.Errorf("%d messages were handled; want the one of two events, and two of one", n)
 		}
 	})
+	t.Run("a token that is used says so", func(t *testing.T) {
+		c := c.in(t)
+		gateway := c.http("admin", "POST", "/tokens", `{"name":"gateway","scopes":["ingest"],"sources":["crud"]}`, http.StatusCreated)
+		lastUsed := func(c *cloud) json.Number {
+			for _, row := range c.http("admin", "GET", "/tokens", "", http.StatusOK)["data"].([]any) {
+				if row := row.(map[string]any); row["id"] == gateway["id"] {
+					at, _ := row["last_used_at"].(json.Number)
+					return at
+				}
+			}
+			return ""
+		}
+		if at := lastUsed(c); at != "" {
+			t.Errorf("a new token was used at %s", at)
+		}
+		used := *c
+		used.token = gateway["token"].(string)
+		before := time.Now().Unix()
+		used.http("ingest", "POST", "/events/balancer/health", `{}`, http.StatusForbidden) // and that is all of it
+		used.http("ingest", "POST", "/events/balancer/health", `{}`, http.StatusForbidden) // by then it is noted
+		if at, _ := lastUsed(c).Int64(); at < before || at > time.Now().Unix() {
+			t.Errorf("last used at %d; want %d or a little later", at, before)
+		}
+	})
 	t.Run("a token that was revoked is none", func(t *testing.T) {
 		c := c.in(t)
 		second := c.http("admin", "POST", "/tokens", `{"name":"second","scopes":["read"]}`, http.StatusCreated)

@@ -5,7 +5,6 @@ package main
 import (
 	"log/slog"
 	"os"
-	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
 	"github.com/aws/aws-lambda-go/lambdacontext"
@@ -22,21 +21,23 @@ import (
 
 func main() {
 	slog.SetDefault(lambdacontext.NewLogger())
-	svc, err := setup(env.New(os.LookupEnv))
+	svc, tokens, err := setup(env.New(os.LookupEnv))
 	if err != nil {
 		slog.Error("cold start failed", "err", err)
 		os.Exit(1)
 	}
 	lambdaevent.Warm(svc.Warm)
-	lambda.StartHandlerFunc(lambdaevent.HTTP(svc))
+	lambda.StartHandlerFunc(lambdaevent.After(lambdaevent.HTTP(svc), tokens.Wait))
 }
 
-func setup(e *env.Settings) (*ingest.Service, error) {
+func setup(e *env.Settings) (*ingest.Service, *auth.Auth, error) {
 	store := dynamostore.New(dynamodb.NewFromConfig(e.AWS("DYNAMODB")), e.String("CONFIG_TABLE"), e.String("STATE_TABLE"))
 	queue := sqsqueue.New(sqs.NewFromConfig(e.AWS("SQS")), e.String("EVENTS_QUEUE_URL"))
 	acceptUnknown := e.OneOf("UNKNOWN_EVENTS", "reject", "accept") == "accept"
 	if err := e.Err(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return ingest.New(ingest.Options{Store: store, Queue: queue, Auth: auth.New(store, time.Now), AcceptUnknown: acceptUnknown})
+	tokens := auth.New(auth.Options{Store: store})
+	svc, err := ingest.New(ingest.Options{Store: store, Queue: queue, Auth: tokens, AcceptUnknown: acceptUnknown})
+	return svc, tokens, err
 }

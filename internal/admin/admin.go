@@ -52,6 +52,9 @@ type Store interface {
 	PutHealthOrder(ctx context.Context, upstreamID string, o hook.HealthOrder, now int64) error
 	// WatchProbes asks healthprobe to record fresh results until untilMS.
 	WatchProbes(ctx context.Context, upstreamID string, untilMS, now int64) error
+	// TokenUses returns when those of the tokens were last used of which that is
+	// noted, by id, in Unix seconds.
+	TokenUses(ctx context.Context, ids []string, now int64) (map[string]int64, error)
 }
 
 // Queue is the RetryQueue.

@@ -34,6 +34,7 @@ type server struct {
 	t      testing.TB
 	svc    *admin.Service
 	store  *boltstore.Store
+	tokens *auth.Auth // nil for none that notes anything
 	queue  *queue
 	action *receivers
 	log    *lockedBuffer
@@ -65,8 +66,10 @@ func newServerOn(t testing.TB, wrap func(admin.Store) admin.Store) *server {
 	if wrap != nil {
 		used = wrap(store)
 	}
+	s.tokens = auth.New(auth.Options{Store: store, Now: s.now})
+	t.Cleanup(s.tokens.Wait)
 	s.svc, err = admin.New(admin.Options{
-		Store: used, RetryQueue: s.queue, Action: s.action, Auth: auth.New(store, s.now),
+		Store: used, RetryQueue: s.queue, Action: s.action, Auth: s.tokens,
 		Check: action.Check, Names: action.Names, Version: "1.2.3", Now: s.now,
 		Log: slog.New(slog.NewJSONHandler(s.log, nil)),
 	})
@@ -129,6 +132,9 @@ func (s *server) do(method, path, body string, header ...string) reply {
 	}
 	w := httptest.NewRecorder()
 	s.svc.ServeHTTP(w, r)
+	if s.tokens != nil {
+		s.tokens.Wait() // as after each request in Lambda
+	}
 	got := reply{w.Code, w.Header(), w.Body.Bytes()}
 	promised(s.t, method, path, got.status, got.body)
 	if got.status >= 500 {

@@ -186,7 +186,7 @@ func (s *Service) refuse(ctx context.Context, c *call, err error) *answer {
 	}
 	switch {
 	case errors.Is(err, auth.ErrUnauthorized):
-		return &refuse(http.StatusUnauthorized, "Unauthorized").answer
+		return refuse(http.StatusUnauthorized, "Unauthorized").with("WWW-Authenticate", "Bearer")
 	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
 		s.o.Log.WarnContext(ctx, "request ran out of time", "method", c.Method, "route", c.pattern, "err", err)
 		return &refuse(http.StatusServiceUnavailable, "out of time; try again").answer

@@ -27,7 +27,6 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"eventhooks/internal/admin"
-	"eventhooks/internal/auth"
 	"eventhooks/internal/hook"
 	"eventhooks/internal/ingest"
 	"eventhooks/internal/lua"
@@ -460,7 +459,7 @@ func newWorld(t testing.TB) world {
 	t.Helper()
 	s := newServer(t)
 	now := func() time.Time { return clock }
-	in, err := ingest.New(ingest.Options{Store: s.store, Queue: s.queue, Auth: auth.New(s.store, now), Now: now})
+	in, err := ingest.New(ingest.Options{Store: s.store, Queue: s.queue, Auth: s.tokens, Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,6 +45,8 @@ type paging struct {
 	size  int
 	after string // key that the page begins after, "" for the beginning
 	query url.Values
+	// ahead, unless nil, sees records before they are shown, many at a time.
+	ahead func([]hook.Record) error
 	bytes int
 	rows  []json.RawMessage
 }
@@ -169,6 +171,11 @@ func (s *Service) fill(ctx context.Context, p *paging, kind, prefix string, filt
 		records, more, err := s.o.Store.List(ctx, kind, prefix, after, limit, s.now())
 		if err != nil {
 			return "", fmt.Errorf("list %s: %w", kind, err)
+		}
+		if p.ahead != nil {
+			if err := p.ahead(records); err != nil {
+				return "", err
+			}
 		}
 		for i, r := range records {
 			after = r.ID

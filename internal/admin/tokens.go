@@ -25,9 +25,20 @@ func (s *Service) listTokens(ctx context.Context, c *call) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	var uses map[string]int64
+	p.ahead = func(records []hook.Record) (err error) {
+		ids := make([]string, len(records))
+		for i, r := range records {
+			ids[i] = r.ID
+		}
+		if uses, err = s.o.Store.TokenUses(ctx, ids, s.now()); err != nil {
+			return fmt.Errorf("read uses of tokens: %w", err)
+		}
+		return nil
+	}
 	last, err := s.fill(ctx, p, hook.KindToken, "", false, func(r hook.Record) (any, bool, error) {
 		t, err := record.ToToken(r)
-		return schema.ShowToken(t), err == nil, err
+		return schema.ShowToken(t, uses[r.ID]), err == nil, err
 	})
 	if err != nil {
 		return nil, err
@@ -74,7 +85,7 @@ func (s *Service) mint(ctx context.Context, doc []byte) (schema.ShownToken, erro
 	if err != nil {
 		return schema.ShownToken{}, fmt.Errorf("write token: %w", err)
 	}
-	shown := schema.ShowToken(t)
+	shown := schema.ShowToken(t, 0)
 	shown.Token = value
 	return shown, nil
 }

@@ -3,6 +3,15 @@
 //
 // Tokens are known by the SHA-256 of their value; the value itself is stored
 // nowhere, and never logged or returned.
+//
+// No value is ever compared with another, so there is no comparison whose time
+// could tell of one: a value is hashed, and the hash is looked up, in a map and
+// in the table, neither of which takes the same time for each. Who measured that
+// could learn how the hash of some token begins, bit by bit, as far as they can
+// find values whose hashes begin alike. With the whole hash they would know what
+// the list of tokens shows, and would still have to find the 256 random bits
+// that it is of. What the table returns is compared with what was asked for in
+// constant time, though nothing depends on that.
 package auth
 
 import (
@@ -14,6 +23,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -27,11 +37,14 @@ import (
 // the two is not told: it would help only those who guess.
 var ErrUnauthorized = errors.New("unauthorized")
 
-// Store reads tokens.
+// Store reads tokens, and notes that they were used.
 type Store interface {
 	// Get returns the record of that kind and id as it is at now (Unix
 	// milliseconds), read consistently, or hook.ErrNotFound.
 	Get(ctx context.Context, kind, id string, now int64) (hook.Record, error)
+	// NoteTokenUse notes that a token was used, unless a later use is noted
+	// already.
+	NoteTokenUse(ctx context.Context, u hook.TokenUse) error
 }
 
 // What is remembered of tokens that were good: so long a revocation may take,
@@ -41,16 +54,34 @@ const (
 	maxRemember = 1000
 )
 
+// When the use of a token is noted.
+const (
+	noteEvery = time.Hour   // for one token, by one process
+	noteAgain = time.Minute // after a note that failed
+	noteTime  = 2 * time.Second
+	// keepUse is how long a use is remembered: a token that is used once a year
+	// does not look as though it never were.
+	keepUse = 400 * 24 * time.Hour
+)
+
 // maxValue bounds a token's value; what is longer is none.
 const maxValue = 512
 
+// Options of an Auth.
+type Options struct {
+	Store Store            // required
+	Now   func() time.Time // default time.Now
+	Log   *slog.Logger     // default slog.Default(); gets the uses that could not be noted
+}
+
 // Auth finds the tokens of requests. It is safe for concurrent use.
 type Auth struct {
-	store Store
-	now   func() time.Time
+	o Options
 
 	mu    sync.Mutex
 	known map[string]known // by id
+
+	notes sync.WaitGroup // notes under way
 }
 
 // known is a token that was read. Times are Unix milliseconds of the wall
@@ -58,14 +89,17 @@ type Auth struct {
 type known struct {
 	token        hook.Token
 	since, until int64
+	// noted is when a use was noted last, or that was tried, and next is when
+	// the next one will be; both 0 for never.
+	noted, next int64
 }
 
-// New returns an Auth on a store. now nil means time.Now.
-func New(store Store, now func() time.Time) *Auth {
-	if now == nil {
-		now = time.Now
+// New returns an Auth.
+func New(o Options) *Auth {
+	if o.Now == nil {
+		o.Now = time.Now
 	}
-	return &Auth{store: store, now: now, known: make(map[string]known)}
+	return &Auth{o: o, known: make(map[string]known)}
 }
 
 // Authenticate returns the token that the request carries in `Authorization:
@@ -75,22 +109,21 @@ func New(store Store, now func() time.Time) *Auth {
 //
 // A good token is remembered for up to 60 s, never beyond its end; one that is
 // not known is looked for every time, so that a new token works at once.
+//
+// That a good token was used is noted beside what the caller goes on to do, once
+// an hour for each: it neither delays nor fails anything here. Wait waits for it.
 func (a *Auth) Authenticate(ctx context.Context, h http.Header) (hook.Token, error) {
 	value := credential(h)
 	if value == "" || len(value) > maxValue {
 		return hook.Token{}, ErrUnauthorized
 	}
 	id := Hash(value)
-	now := a.now().UnixMilli()
-
-	a.mu.Lock()
-	k, ok := a.known[id]
-	a.mu.Unlock()
-	if ok && k.since <= now && now < k.until {
-		return k.token, nil
+	now := a.o.Now().UnixMilli()
+	if t, ok := a.recall(ctx, id, now); ok {
+		return t, nil
 	}
 
-	r, err := a.store.Get(ctx, hook.KindToken, id, now)
+	r, err := a.o.Store.Get(ctx, hook.KindToken, id, now)
 	if errors.Is(err, hook.ErrNotFound) {
 		a.Forget(id)
 		return hook.Token{}, ErrUnauthorized
@@ -106,33 +139,102 @@ func (a *Auth) Authenticate(ctx context.Context, h http.Header) (hook.Token, err
 		a.Forget(id)
 		return hook.Token{}, ErrUnauthorized
 	}
-	until := now + remember.Milliseconds()
-	if t.ExpiresAt != 0 {
-		until = min(until, t.ExpiresAt*1000)
-	}
-	a.learn(id, known{token: t, since: now, until: until})
+	a.learn(ctx, t, now)
 	return t, nil
 }
 
-func (a *Auth) learn(id string, k known) {
+// recall returns a token that is remembered.
+func (a *Auth) recall(ctx context.Context, id string, now int64) (hook.Token, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if _, ok := a.known[id]; !ok && len(a.known) >= maxRemember {
-		// Make room: first of what has passed, else of any one. A good token
-		// that is forgotten costs one more read.
-		for other, o := range a.known {
-			if o.until <= k.since {
-				delete(a.known, other)
-			}
-		}
-		for other := range a.known {
-			if len(a.known) < maxRemember {
-				break
-			}
-			delete(a.known, other)
+	k, ok := a.known[id]
+	if !ok || now < k.since || now >= k.until {
+		return hook.Token{}, false
+	}
+	if a.note(ctx, &k, now) {
+		a.known[id] = k
+	}
+	return k.token, true
+}
+
+// learn remembers a good token that was read at now.
+func (a *Auth) learn(ctx context.Context, t hook.Token, now int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	k, ok := a.known[t.ID] // with what is known of its notes
+	if !ok && len(a.known) >= maxRemember {
+		a.makeRoom(now)
+	}
+	k.token, k.since, k.until = t, now, now+remember.Milliseconds()
+	if t.ExpiresAt != 0 {
+		k.until = min(k.until, t.ExpiresAt*1000)
+	}
+	a.note(ctx, &k, now)
+	a.known[t.ID] = k
+}
+
+// makeRoom forgets a token: first all those that are remembered no longer, else
+// any one. A good token that is forgotten costs one more read, and one more
+// note of its use.
+func (a *Auth) makeRoom(now int64) {
+	for id, k := range a.known {
+		if k.until <= now {
+			delete(a.known, id)
 		}
 	}
-	a.known[id] = k
+	for id := range a.known {
+		if len(a.known) < maxRemember {
+			return
+		}
+		delete(a.known, id)
+	}
+}
+
+// note notes that a token is used at now, if that is due, and reports whether it
+// was. The caller holds a.mu.
+func (a *Auth) note(ctx context.Context, k *known, now int64) bool {
+	if k.noted <= now && now < k.next { // unless the clock was set back
+		return false
+	}
+	k.noted, k.next = now, now+noteEvery.Milliseconds()
+	u := hook.TokenUse{TokenID: k.token.ID, At: now / 1000, ExpiresAt: now/1000 + int64(keepUse/time.Second)}
+	if end := k.token.ExpiresAt; end != 0 {
+		u.ExpiresAt = min(u.ExpiresAt, end)
+	}
+	// The request may end, or be given up, before the note is made. If the
+	// process dies first, the next use in another one is noted.
+	ctx = context.WithoutCancel(ctx)
+	a.notes.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, noteTime)
+		defer cancel()
+		if err := a.o.Store.NoteTokenUse(ctx, u); err != nil {
+			a.unnoted(u.TokenID, now)
+			a.log().WarnContext(ctx, "use of a token not noted", "err", err)
+		}
+	})
+	return true
+}
+
+// unnoted makes a token's next use in a minute the one that is noted, after the
+// note of that at `at` has failed.
+func (a *Auth) unnoted(id string, at int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if k, ok := a.known[id]; ok && k.noted == at {
+		k.next = at + noteAgain.Milliseconds()
+		a.known[id] = k
+	}
+}
+
+// Wait waits until the notes of uses are made that are under way, at most 2 s.
+// It is for when nothing is served: before the process ends, or may be frozen.
+func (a *Auth) Wait() { a.notes.Wait() }
+
+func (a *Auth) log() *slog.Logger {
+	if a.o.Log != nil {
+		return a.o.Log
+	}
+	return slog.Default()
 }
 
 // Forget drops what is remembered of a token, so that one revoked in this very

@@ -284,3 +284,15 @@ func toClaim(token, key string, i item) (hook.IngestClaim, error) {
 	}
 	return v, r.err
 }
+
+func useDoc(at int64) []byte {
+	var w writer
+	w.int(at)
+	return w.b
+}
+
+func toUse(doc []byte) (at int64, err error) {
+	r := reader{b: doc}
+	at = r.int()
+	return at, r.err
+}

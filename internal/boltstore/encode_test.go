@@ -114,6 +114,7 @@ func FuzzDocuments(f *testing.F) {
 	f.Add(orderDoc(hook.HealthOrder{TargetID: "t", IP: "::1", Health: hook.Healthy}))
 	f.Add(watchDoc(1))
 	f.Add(claimDoc(hook.IngestClaim{BodyHash: "h", Pending: true}))
+	f.Add(useDoc(1))
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		key, _ := newKey("h", "e")
@@ -132,6 +133,7 @@ func FuzzDocuments(f *testing.F) {
 		_, _ = toOrder("o", doc)
 		_, _ = toWatch(doc)
 		_, _ = toClaim("t", "k", item{doc: doc})
+		_, _ = toUse(doc)
 		_, _ = toItem(doc)
 	})
 }

@@ -170,6 +170,7 @@ func TestOpen(t *testing.T) {
 		claim := hook.IngestClaim{TokenID: "t1", Key: "k", BodyHash: "h", FirstSeenMS: now, Pending: true, ExpiresAt: now/1000 + 100}
 		_, err = s.ClaimIngest(ctx, claim, now)
 		must(t, err)
+		must(t, s.NoteTokenUse(ctx, hook.TokenUse{TokenID: "t1", At: now / 1000}))
 		breaker := opened(t, s, "h1", now+60_000)
 		closeFile(t, s)
 
@@ -212,6 +213,9 @@ func TestOpen(t *testing.T) {
 		got, err := s.ClaimIngest(ctx, later, now)
 		must(t, err)
 		equal(t, "ClaimIngest", got, claim)
+		uses, err := s.TokenUses(ctx, []string{"t1"}, now)
+		must(t, err)
+		equal(t, "TokenUses", uses, map[string]int64{"t1": now / 1000})
 	})
 
 	t.Run("a file that is open elsewhere is an error, not a wait for ever", func(t *testing.T) {
@@ -426,7 +430,7 @@ func TestStore_Expire(t *testing.T) {
 		holds(t, "the redelivered row", s, again)
 	})
 
-	t.Run("it takes tombstones, tokens, windows, slots, closed breakers, probe states, orders, watches and claims, and their index entries", func(t *testing.T) {
+	t.Run("it takes tombstones, tokens, windows, slots, closed breakers, probe states, orders, watches, claims and uses, and their index entries", func(t *testing.T) {
 		s := open(t, noSync)
 		ctx := t.Context()
 		_, err := s.Write(ctx, hook.FeedHooks, []hook.Change{{Record: hook.Record{Kind: hook.KindHook, ID: "h", Deleted: true}, Expect: hook.ExpectAny}}, nil, now)
@@ -444,13 +448,14 @@ func TestStore_Expire(t *testing.T) {
 		must(t, s.WatchProbes(ctx, "u", now+10, now))
 		_, err = s.ClaimIngest(ctx, hook.IngestClaim{TokenID: "t", Key: "k", ExpiresAt: now/1000 + 10}, now)
 		must(t, err)
+		must(t, s.NoteTokenUse(ctx, hook.TokenUse{TokenID: "t", At: now / 1000, ExpiresAt: now/1000 + 10}))
 		_, err = s.CountFailures(ctx, "h", 3, 1, now)
 		must(t, err)
 		stays := opened(t, s, "open", now)
 
 		n, err := s.Expire(ctx, now+int64(31*24*time.Hour/time.Millisecond), 1000)
-		if err != nil || n != 10 {
-			t.Errorf("Expire = %d, %v; want 10", n, err)
+		if err != nil || n != 11 {
+			t.Errorf("Expire = %d, %v; want 11", n, err)
 		}
 		breakers, err := s.OverdueBreakers(ctx, now, 10)
 		must(t, err)
@@ -618,6 +623,7 @@ func TestStore_limits(t *testing.T) {
 			_, err = s.ClaimIngest(ctx, hook.IngestClaim{TokenID: "t", Key: id}, now)
 			refused("ClaimIngest", err)
 			refused("FinishIngest", s.FinishIngest(ctx, hook.IngestClaim{TokenID: "t", Key: id}))
+			refused("NoteTokenUse", s.NoteTokenUse(ctx, hook.TokenUse{TokenID: id, At: 1}))
 		}
 		_, err := s.CreateDelivery(ctx, hook.Delivery{HookID: "h\x00x", Event: hook.Event{ID: "e"}}, now)
 		refused("CreateDelivery", err)

@@ -29,8 +29,9 @@ var (
 	watches = table{[]byte("store/watches"), 'w'}    // watchKey, upstream
 	claims  = table{[]byte("store/claims"), 'i'}     // token, key
 	breaks  = table{[]byte("store/breakers"), 'b'}   // hook, Gen as text
+	uses    = table{[]byte("store/token-uses"), 'u'} // useKey, token
 
-	tables = []table{records, rows, slots, windows, leases, states, orders, watches, claims, breaks}
+	tables = []table{records, rows, slots, windows, leases, states, orders, watches, claims, breaks, uses}
 )
 
 // Buckets beside the tables.

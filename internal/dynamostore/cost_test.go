@@ -208,6 +208,22 @@ func TestStore_requests(t *testing.T) {
 	}
 	ok("FinishIngest", s.FinishIngest(ctx, c))
 	did("FinishIngest", "UpdateItem")
+
+	use := hook.TokenUse{TokenID: "t", At: nowMS / 1000}
+	for range 2 {
+		ok("NoteTokenUse", s.NoteTokenUse(ctx, use))
+		did("NoteTokenUse", "PutItem")
+	}
+	ids := []string{"t", "t"}
+	for i := range 100 {
+		ids = append(ids, fmt.Sprint("t", i))
+	}
+	_, err = s.TokenUses(ctx, ids, nowMS)
+	ok("TokenUses", err)
+	did("TokenUses of 101", "BatchGetItem", "BatchGetItem")
+	_, err = s.TokenUses(ctx, nil, nowMS)
+	ok("TokenUses", err)
+	did("TokenUses of none")
 }
 
 // A page costs what is on it, however many there are beside it.

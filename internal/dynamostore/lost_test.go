@@ -347,6 +347,9 @@ func TestStore_lostAnswers(t *testing.T) {
 		})
 		lose(t, "UpdateItem", func() (bool, error) { return yes(s.FinishIngest(ctx, c)) })
 	})
+	t.Run("a token's use", func(t *testing.T) {
+		lose(t, "PutItem", func() (bool, error) { return yes(s.NoteTokenUse(ctx, hook.TokenUse{TokenID: "t", At: nowMS / 1000})) })
+	})
 }
 
 // A mark is good for its own write only: what somebody else wrote is not taken

@@ -342,6 +342,8 @@ func TestStore_otherErrors(t *testing.T) {
 		"ProbedUpstreams":   func() error { _, err := s.ProbedUpstreams(ctx, nowMS); return err },
 		"ClaimIngest":       func() error { _, err := s.ClaimIngest(ctx, hook.IngestClaim{}, nowMS); return err },
 		"FinishIngest":      func() error { return s.FinishIngest(ctx, hook.IngestClaim{}) },
+		"NoteTokenUse":      func() error { return s.NoteTokenUse(ctx, hook.TokenUse{TokenID: "t", At: 1}) },
+		"TokenUses":         func() error { _, err := s.TokenUses(ctx, []string{"t"}, nowMS); return err },
 	}
 	for name, call := range calls {
 		t.Run(name, func(t *testing.T) {

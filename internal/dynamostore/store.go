@@ -16,6 +16,7 @@
 //	probe#<upstream>        watch           until when somebody wants fresh results
 //	probed                  <upstream>      an upstream that has states
 //	ingest#<token>          <key>           an Idempotency-Key
+//	token#<id>              used            when a token was last used
 //
 // Items are built by hand from attribute values; what nobody queries is packed
 // into one attribute. Every write carries a random mark in the attribute w: the

@@ -187,13 +187,12 @@ func (s Source) Key() string { return s.Source + "/" + s.Event }
 
 // Token is what is stored of an access token: never its value.
 type Token struct {
-	ID         string // lower-case hex SHA-256 of the token's value
-	Name       string
-	Scopes     []string // of the Scope constants
-	Sources    []string // ingest only these sources; empty means all
-	ExpiresAt  int64    // Unix seconds; 0 means never
-	CreatedAt  int64    // Unix seconds
-	LastUsedAt int64    // Unix seconds; 0 means not known
+	ID        string // lower-case hex SHA-256 of the token's value
+	Name      string
+	Scopes    []string // of the Scope constants
+	Sources   []string // ingest only these sources; empty means all
+	ExpiresAt int64    // Unix seconds; 0 means never
+	CreatedAt int64    // Unix seconds
 }
 
 // The scopes of a token.

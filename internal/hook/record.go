@@ -51,6 +51,13 @@ type Change struct {
 	Expect int64
 }
 
+// TokenUse is what is remembered of a token's use: when it last was, about.
+type TokenUse struct {
+	TokenID   string
+	At        int64 // Unix seconds
+	ExpiresAt int64 // Unix seconds; 0 means never
+}
+
 // IngestClaim is what is remembered of an Idempotency-Key.
 type IngestClaim struct {
 	TokenID     string

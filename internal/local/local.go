@@ -242,7 +242,8 @@ func (s *System) start(ctx context.Context) error {
 	pool := lua.NewPool(lua.Options{})
 	s.closed = append(s.closed, func() error { pool.Close(); return nil })
 	runner := action.New(action.Options{Client: client, Lua: pool, Log: s.o.Events, Version: s.o.Version})
-	tokens := auth.New(s.store, time.Now)
+	tokens := auth.New(auth.Options{Store: s.store, Log: s.o.Log})
+	s.closed = append(s.closed, func() error { tokens.Wait(); return nil })
 	ids := eventid.NewGenerator(nil, nil)
 	if last, err := s.store.LastEventID(ctx); err != nil {
 		return fmt.Errorf("read the last event id: %w", err)

@@ -218,13 +218,12 @@ func ToTarget(r hook.Record) (hook.Target, error) {
 }
 
 type tokenDoc struct {
-	V          int      `json:"v"`
-	Name       string   `json:"name"`
-	Scopes     []string `json:"scopes"`
-	Sources    []string `json:"sources,omitempty"`
-	ExpiresAt  int64    `json:"expires_at,omitempty"`
-	CreatedAt  int64    `json:"created_at"`
-	LastUsedAt int64    `json:"last_used_at,omitempty"`
+	V         int      `json:"v"`
+	Name      string   `json:"name"`
+	Scopes    []string `json:"scopes"`
+	Sources   []string `json:"sources,omitempty"`
+	ExpiresAt int64    `json:"expires_at,omitempty"`
+	CreatedAt int64    `json:"created_at"`
 }
 
 // Token returns the record of a token, which the table may forget once the
@@ -232,7 +231,7 @@ type tokenDoc struct {
 func Token(t hook.Token) (hook.Record, error) {
 	r, err := encode(hook.KindToken, t.ID, tokenDoc{
 		V: version, Name: t.Name, Scopes: t.Scopes, Sources: t.Sources,
-		ExpiresAt: t.ExpiresAt, CreatedAt: t.CreatedAt, LastUsedAt: t.LastUsedAt,
+		ExpiresAt: t.ExpiresAt, CreatedAt: t.CreatedAt,
 	})
 	r.ExpiresAt = t.ExpiresAt
 	return r, err
@@ -246,7 +245,7 @@ func ToToken(r hook.Record) (hook.Token, error) {
 	}
 	return hook.Token{
 		ID: r.ID, Name: d.Name, Scopes: d.Scopes, Sources: d.Sources,
-		ExpiresAt: d.ExpiresAt, CreatedAt: d.CreatedAt, LastUsedAt: d.LastUsedAt,
+		ExpiresAt: d.ExpiresAt, CreatedAt: d.CreatedAt,
 	}, nil
 }
 

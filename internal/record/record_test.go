@@ -170,7 +170,7 @@ func fullTarget() hook.Target {
 
 func fullToken() hook.Token {
 	return hook.Token{
-		ID: "f00d", Name: "n", Scopes: []string{hook.ScopeAdmin}, Sources: []string{"crud"}, ExpiresAt: 9, CreatedAt: 1, LastUsedAt: 2,
+		ID: "f00d", Name: "n", Scopes: []string{hook.ScopeAdmin}, Sources: []string{"crud"}, ExpiresAt: 9, CreatedAt: 1,
 	}
 }
 

@@ -207,7 +207,7 @@ func TestToken(t *testing.T) {
 	if err == nil || err.Error() != want {
 		t.Errorf("NewToken = %+v, %v; want %s", got, err, want)
 	}
-	if shown := string(encode(t, schema.ShowToken(hook.Token{Name: "powerless"}))); !strings.Contains(shown, `"scopes":[],"sources":null,`) {
+	if shown := string(encode(t, schema.ShowToken(hook.Token{Name: "powerless"}, 0))); !strings.Contains(shown, `"scopes":[],"sources":null,`) {
 		t.Errorf("a token without scopes is shown as %s", shown)
 	}
 }

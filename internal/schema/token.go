@@ -57,10 +57,11 @@ type ShownToken struct {
 	Token string `json:"token,omitempty"`
 }
 
-// ShowToken returns the token as people read it, without its value.
-func ShowToken(t hook.Token) ShownToken {
+// ShowToken returns the token as people read it, without its value. lastUsed is
+// Unix seconds, 0 for not known.
+func ShowToken(t hook.Token, lastUsed int64) ShownToken {
 	return ShownToken{
 		ID: strings.ToLower(t.ID), Name: t.Name, Scopes: list(t.Scopes), Sources: t.Sources,
-		ExpiresAt: orNull(t.ExpiresAt), CreatedAt: t.CreatedAt, LastUsedAt: orNull(t.LastUsedAt),
+		ExpiresAt: orNull(t.ExpiresAt), CreatedAt: t.CreatedAt, LastUsedAt: orNull(lastUsed),
 	}
 }

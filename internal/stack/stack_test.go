@@ -246,9 +246,10 @@ func TestLoad_partitions(t *testing.T) {
 		}
 	}
 	want := map[string][]string{
-		"admin to StateTable":       {"delivery#*", "probe#*", "snooze#*"},
+		"admin to StateTable":       {"delivery#*", "probe#*", "snooze#*", "token#*"},
 		"deliver to ConfigTable":    {"epoch", "hook"},
 		"healthprobe to StateTable": {"probe#*", "probed"},
+		"ingest to StateTable":      {"ingest#*", "token#*"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("partitions that functions write to (-want +got):\n%s", diff)

@@ -41,6 +41,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"health orders", testOrders},
 		{"watches", testWatches},
 		{"idempotent posts", testIngest},
+		{"uses of tokens", testTokenUses},
 	})
 }
 

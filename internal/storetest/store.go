@@ -27,8 +27,9 @@ import (
 // they are UTF-8; bytes read back whatever they are.
 //
 // Under an id or a key that is empty, over 1,024 bytes, or not UTF-8 nothing is
-// stored. Get, Delivery, Deliveries, OpenSnoozes and EndSnooze answer so, and a
-// list may begin after, or before, any text: people may ask for what they like.
+// stored. Get, Delivery, Deliveries, OpenSnoozes, EndSnooze and TokenUses answer
+// so, and a list may begin after, or before, any text: people may ask for what
+// they like.
 type Store interface {
 	ConfigStore
 	DeliveryStore
@@ -36,6 +37,7 @@ type Store interface {
 	BreakerStore
 	ProbeStore
 	IngestStore
+	TokenStore
 }
 
 // ConfigStore holds hooks, sources, upstreams, targets and tokens.
@@ -251,4 +253,14 @@ type IngestStore interface {
 	// that is not there any more, or in whose place another one (by
 	// FirstSeenMS) is: nothing is written then.
 	FinishIngest(ctx context.Context, c hook.IngestClaim) error
+}
+
+// TokenStore remembers when tokens were last used.
+type TokenStore interface {
+	// NoteTokenUse notes that a token was used, unless a later use is noted
+	// already, expired or not. Whether there is such a token is not asked.
+	NoteTokenUse(ctx context.Context, u hook.TokenUse) error
+	// TokenUses returns when those of the tokens were last used of which that is
+	// noted, by id, in Unix seconds. ids may be many, and name a token twice.
+	TokenUses(ctx context.Context, ids []string, now int64) (map[string]int64, error)
 }
