@@ -194,13 +194,27 @@ func (s *Service) open(w http.ResponseWriter, r *http.Request) (*request, error)
 	return req, nil
 }
 
+// patterns are the paths there are. Each takes POST and needs the scope ingest.
+var patterns = []string{"/events", "/events/{source}/{event}"}
+
 // route returns source and event of the path, "" and "" for /events.
 func route(u *url.URL) (source, event string, found bool) {
 	path := u.EscapedPath()
-	if path == "/events" {
-		return "", "", true
+	for _, pattern := range patterns {
+		if source, event, found = fits(pattern, path); found {
+			return source, event, true
+		}
 	}
-	rest, ok := strings.CutPrefix(path, "/events/")
+	return "", "", false
+}
+
+// fits reports whether an escaped path fits a pattern, and what it names.
+func fits(pattern, path string) (source, event string, ok bool) {
+	prefix, named := strings.CutSuffix(pattern, "{source}/{event}")
+	if !named {
+		return "", "", path == pattern
+	}
+	rest, ok := strings.CutPrefix(path, prefix)
 	if !ok {
 		return "", "", false
 	}
