@@ -37,15 +37,13 @@ func main() {
 func start(e *env.Settings) error {
 	store, retry := dynamostore.New(dynamodb.NewFromConfig(e.AWS("DYNAMODB")), e.String("CONFIG_TABLE"), e.String("STATE_TABLE")), sqsqueue.New(sqs.NewFromConfig(e.AWS("SQS")), e.String("RETRY_QUEUE_URL"))
 	store = store.Sealed(keyring.New(keyring.Options{Records: store, KeyARN: e.KMSKey("KMS_KEY_ARN"), AWS: e.AWS("KMS"), Suffix: e.String("URL_SUFFIX"), Makes: true}))
-	client, err := egress.New(egress.Options{AllowPrivate: e.Prefixes("ALLOW_PRIVATE_CIDRS"), AllowLoopback: loopback != ""})
-	if err := errors.Join(e.Err(), err); err != nil {
+	client, errClient := egress.New(egress.Options{AllowPrivate: e.Prefixes("ALLOW_PRIVATE_CIDRS"), AllowLoopback: loopback != ""})
+	tokens, act := auth.New(auth.Options{Store: store}), action.New(action.Options{Client: client, Version: version, Lua: lua.NewPool(lua.Options{MemoryMB: lambdacontext.MemoryLimitInMB})})
+	svc, err := admin.New(admin.Options{Store: store, RetryQueue: retry, Action: act, Auth: tokens, Check: action.Check, Names: action.Names, Version: version})
+	if err := errors.Join(e.Err(), errClient, err); err != nil {
 		return err
 	}
 	lambdaevent.Warm(store.Warm)
-	tokens, act := auth.New(auth.Options{Store: store}), action.New(action.Options{Client: client, Version: version, Lua: lua.NewPool(lua.Options{MemoryMB: lambdacontext.MemoryLimitInMB})})
-	svc, err := admin.New(admin.Options{Store: store, RetryQueue: retry, Action: act, Auth: tokens, Check: action.Check, Names: action.Names, Version: version})
-	if err == nil {
-		lambda.StartHandlerFunc(lambdaevent.After(lambdaevent.Admin(svc, svc.MintToken, store.Reseal), tokens.Wait))
-	}
-	return err
+	lambda.StartHandlerFunc(lambdaevent.After(lambdaevent.Admin(svc, svc.MintToken, store.Reseal), tokens.Wait))
+	return nil
 }
