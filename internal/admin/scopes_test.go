@@ -314,7 +314,7 @@ func TestHEAD(t *testing.T) {
 // token and gets one, which no HTTP request brings about.
 func TestScopes_directInvoke(t *testing.T) {
 	s := newServer(t)
-	invoke := lambdaevent.Admin(s.svc, s.svc.MintToken)
+	invoke := lambdaevent.Admin(s.svc, s.svc.MintToken, nil)
 	tokens := func() int { return len(s.must(200, "GET", "/tokens", "")["data"].([]any)) }
 	request := func(token, create string) json.RawMessage {
 		ev := events.APIGatewayV2HTTPRequest{

@@ -268,6 +268,7 @@ func TestRing(t *testing.T) {
 					}
 				})
 			}
+			synctest.Wait() // one of them asks
 			ctx, cancel := context.WithCancel(t.Context())
 			impatient := make(chan error)
 			go func() { _, err := r.Key(ctx, id); impatient <- err }()
